@@ -1,0 +1,1 @@
+"""Checkpoints: safetensors with metadata, and safe reading of foreign .pt files."""

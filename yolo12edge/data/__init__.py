@@ -1,0 +1,1 @@
+"""Datasets: reading and checking (torch-free), augmentation, loaders, synthetic scenes."""

@@ -1,0 +1,84 @@
+"""Every error that yolo12edge raises on purpose.
+
+Each message says the fact, what was expected and the remedy, in that order, so that the person
+who reads it on a robot at night knows what to do next.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ArtifactError",
+    "BackendError",
+    "CheckpointError",
+    "DatasetError",
+    "ExportError",
+    "InputError",
+    "MissingDependencyError",
+    "VerificationError",
+    "Yolo12EdgeError",
+]
+
+
+class Yolo12EdgeError(Exception):
+    """Base of every yolo12edge error; the command line prints it without a traceback.
+
+    Args:
+        fact: What happened, with the value that was found.
+        expected: What would have been right, if the fact does not say it.
+        remedy: What the user can do about it.
+    """
+
+    def __init__(self, fact: str, *, expected: str = "", remedy: str = "") -> None:
+        self.fact = fact
+        self.expected = expected
+        self.remedy = remedy
+        parts = [fact.rstrip(".") + "."]
+        if expected:
+            parts.append(f"Expected: {expected.rstrip('.')}.")
+        if remedy:
+            parts.append(f"Remedy: {remedy.rstrip('.')}.")
+        super().__init__(" ".join(parts))
+
+
+class InputError(Yolo12EdgeError):
+    """An argument, image, video or other input of a call is not usable."""
+
+
+class DatasetError(Yolo12EdgeError):
+    """A dataset description, label file or image of a dataset is not usable."""
+
+
+class CheckpointError(Yolo12EdgeError):
+    """A checkpoint file is damaged, foreign, or does not fit the model."""
+
+
+class ArtifactError(Yolo12EdgeError):
+    """An artifact is incomplete, altered, of an unknown schema, or does not fit this machine."""
+
+
+class BackendError(Yolo12EdgeError):
+    """An inference engine, device or precision that was asked for is not to be had."""
+
+
+class ExportError(Yolo12EdgeError):
+    """A conversion from one form of a model to another could not be done."""
+
+
+class VerificationError(ExportError):
+    """A conversion finished, but its result does not agree with its source."""
+
+
+class MissingDependencyError(Yolo12EdgeError):
+    """An optional package is needed for this step and is not installed.
+
+    Args:
+        package: The distribution that is missing.
+        extra: The extra of yolo12edge that brings it.
+        purpose: What it is needed for, as the end of the sentence "… is needed".
+    """
+
+    def __init__(self, package: str, *, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"the package {package!r} is not installed; it is needed {purpose}",
+            remedy=f"pip install 'yolo12edge[{extra}]'",
+        )

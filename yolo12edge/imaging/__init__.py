@@ -1,0 +1,1 @@
+"""Images as arrays: reading, letterbox, boxes, NMS, drawing (numpy and OpenCV only)."""

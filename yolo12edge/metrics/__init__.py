@@ -1,0 +1,1 @@
+"""Accuracy: average precision, curves, confusion matrix."""

@@ -1,0 +1,1 @@
+"""Training: losses, assigner, Lightning module, trainer, plots."""

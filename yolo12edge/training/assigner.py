@@ -1,0 +1,98 @@
+"""Task-aligned assignment of candidates to objects (Feng et al., TOOD, arXiv 2108.07755)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .boxes import complete_iou
+
+__all__ = ["Assignment", "assign"]
+
+_TOP_K = 10
+_ALPHA = 0.5  # weight of the class score in the alignment metric
+_BETA = 6.0  # weight of the overlap
+_EPS = 1e-9
+
+
+class Assignment(NamedTuple):
+    """The positives of a batch: P candidates and the object each one learns.
+
+    Attributes:
+        image: (P,), image index of the candidate.
+        candidate: (P,), index into the A candidates of that image.
+        target: (P,), index into the G objects of the batch.
+        score: (P,), soft class target in [0, 1], also the weight of the box losses.
+    """
+
+    image: Tensor
+    candidate: Tensor
+    target: Tensor
+    score: Tensor
+
+
+@torch.no_grad()
+def assign(
+    scores: Tensor, boxes: Tensor, points: Tensor, target_image: Tensor, target_class: Tensor, target_boxes: Tensor
+) -> Assignment:
+    """Choose the candidates that learn each object.
+
+    The ten candidates with the highest ``score^0.5 * CIoU^6`` whose centre lies inside the object
+    learn it; one that several objects want goes to the object that it overlaps most. Overlaps are
+    computed for candidates inside objects only, which keeps the work proportional to their number.
+
+    Args:
+        scores: (B, classes, A), predicted class probabilities.
+        boxes: (B, A, 4), predicted boxes, xyxy in pixels.
+        points: (A, 2), candidate centres x, y in pixels.
+        target_image: (G,), image of each object.
+        target_class: (G,), class of each object.
+        target_boxes: (G, 4), xyxy in pixels.
+
+    Returns:
+        The positives, ordered by image and candidate.
+    """
+    batch, count, _ = boxes.shape
+    objects = len(target_image)
+    x, y = points.unbind(1)
+    left, top, right, bottom = target_boxes.unsqueeze(2).unbind(1)
+    margin = torch.stack((x - left, y - top, right - x, bottom - y)).amin(0)  # (G, A)
+    inside = margin > _EPS
+    object_, candidate = inside.nonzero(as_tuple=True)
+    image = target_image[object_]
+
+    overlap = complete_iou(boxes[image, candidate], target_boxes[object_]).clamp_(min=0)
+    score = scores[image, target_class[object_], candidate]
+    metric = torch.zeros((objects, count), dtype=overlap.dtype, device=overlap.device)
+    metric[object_, candidate] = score.pow(_ALPHA) * overlap.pow(_BETA)
+    overlaps = torch.zeros_like(metric)
+    overlaps[object_, candidate] = overlap
+
+    wanted = torch.zeros_like(inside)
+    if objects:
+        wanted.scatter_(1, metric.topk(min(_TOP_K, count), dim=1).indices, True)
+    want_object, want_candidate = (wanted & inside).nonzero(as_tuple=True)
+    want_cell = target_image[want_object] * count + want_candidate
+
+    # Conflicts: among all objects around the candidate, the largest overlap wins; ties go to the first object.
+    cells = batch * count
+    cell = image * count + candidate
+    rivals = torch.bincount(want_cell, minlength=cells)
+    best_overlap = overlap.new_zeros(cells).scatter_reduce_(0, cell, overlap, "amax")
+    winner = torch.full((cells,), objects, dtype=torch.long, device=boxes.device)
+    is_best = overlap >= best_overlap[cell]
+    winner.scatter_reduce_(0, cell[is_best], object_[is_best], "amin")
+    assigned = torch.full((cells,), -1, dtype=torch.long, device=boxes.device)
+    assigned[want_cell] = want_object
+    assigned = torch.where(rivals > 1, winner, assigned)
+
+    positive = (assigned >= 0).nonzero().squeeze(1)
+    target = assigned[positive]
+    chosen = positive % count
+    metric_at, overlap_at = metric[target, chosen], overlaps[target, chosen]
+    best_metric = metric.new_zeros(objects).scatter_reduce_(0, target, metric_at, "amax")
+    best_iou = metric.new_zeros(objects).scatter_reduce_(0, target, overlap_at, "amax")
+    soft = metric_at * best_iou[target] / (best_metric[target] + _EPS)
+    return Assignment(positive // count, chosen, target, soft)

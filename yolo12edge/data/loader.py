@@ -1,0 +1,304 @@
+"""Batches for training and validation, the same ones for any number of workers.
+
+The sampler hands out ``(epoch, index)``, and all randomness of a picture is seeded by ``(seed, epoch, index)``. So
+there is no state to share with worker processes, and a resumed run sees exactly the pictures that it would have seen.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ..errors import InputError
+from ..imaging.images import read_image
+from .augment import AugmentConfig, Labels, Picture, augmented_picture, letterboxed_picture
+
+if TYPE_CHECKING:
+    from .dataset import Sample
+
+__all__ = ["Batch", "DetectionDataset", "EpochSampler", "Item", "collate", "train_loader", "val_loader"]
+
+Cache = Literal["auto", "ram", "none"]
+
+AUTO_CACHE_SHARE = 0.3
+RAM_CACHE_SHARE = 0.8
+
+
+class Item(NamedTuple):
+    """One picture: image uint8 (3, H, W) RGB, class_id int64 (n,), boxes float32 (n, 4) xyxy in network pixels."""
+
+    image: Tensor
+    class_id: Tensor
+    boxes: Tensor
+
+
+class Batch(NamedTuple):
+    """Pictures of one size and the objects of all of them.
+
+    Attributes:
+        images: uint8 (B, 3, H, W), RGB.
+        image_index: int64 (n,), which of the B images an object is in; ascending.
+        class_id: int64 (n,).
+        boxes: float32 (n, 4), left, top, right, bottom in pixels of the network's input.
+    """
+
+    images: Tensor
+    image_index: Tensor
+    class_id: Tensor
+    boxes: Tensor
+
+
+def collate(items: Sequence[Item]) -> Batch:
+    """Stack items of one image size into a ``Batch``."""
+    counts = torch.tensor([len(item.class_id) for item in items])
+    return Batch(
+        torch.stack([item.image for item in items]),
+        torch.repeat_interleave(torch.arange(len(items)), counts),
+        torch.cat([item.class_id for item in items]),
+        torch.cat([item.boxes for item in items]),
+    )
+
+
+class DetectionDataset(Dataset[Item]):
+    """Labelled pictures at the network's size, augmented for training or letterboxed for validation.
+
+    Args:
+        samples: Pictures with normalised boxes.
+        image_size: Side of the square output in pixels.
+        augment: How to augment; None letterboxes only, as the Runtime does.
+        seed: Seed of every random choice; not negative.
+        cache: Keep the decoded, resized pictures in memory: ``"ram"`` always, ``"none"`` never, ``"auto"`` if they
+            fit in 30 % of the memory that is free. Pictures are decoded when the dataset is made, so that worker
+            processes share one copy.
+        close_mosaic_from: From this epoch on, pictures are neither tiled nor blended; None never.
+
+    Raises:
+        InputError: If there are no samples, an argument is out of range, a picture cannot be read, or
+            ``cache="ram"`` would not leave memory to work with.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        *,
+        image_size: int,
+        augment: AugmentConfig | None = None,
+        seed: int = 0,
+        cache: Cache = "auto",
+        close_mosaic_from: int | None = None,
+    ) -> None:
+        if not samples:
+            raise InputError("there are no samples", expected="at least one picture")
+        if image_size <= 0:
+            raise InputError(f"image_size is {image_size}", expected="a positive number of pixels")
+        if seed < 0:
+            raise InputError(f"seed is {seed}", expected="0 or more")
+        self.samples = list(samples)
+        self.image_size = image_size
+        self.augment = augment
+        self.seed = seed
+        self.close_mosaic_from = close_mosaic_from
+        self._images: list[npt.NDArray[np.uint8]] | None = None
+        if _should_cache(cache, needed=len(self.samples) * image_size**2 * 3):
+            with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+                self._images = list(pool.map(self._read, range(len(self.samples))))
+
+    @property
+    def cached(self) -> bool:
+        """Whether the pictures are in memory."""
+        return self._images is not None
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Item:
+        """Return the picture of ``(epoch, index)``; a bare index is one of epoch 0."""
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        if not 0 <= index < len(self):
+            raise IndexError(f"index {index} of a dataset of {len(self)} pictures")
+        if self.augment is None:
+            picture = letterboxed_picture(self._load(index), size=self.image_size)
+        else:
+            closed = self.close_mosaic_from is not None and epoch >= self.close_mosaic_from
+            picture = augmented_picture(
+                self._load,
+                index,
+                count=len(self),
+                size=self.image_size,
+                config=self.augment.without_mosaic() if closed else self.augment,
+                rng=np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(epoch, index))),
+            )
+        return Item(
+            torch.from_numpy(np.ascontiguousarray(picture.image.transpose(2, 0, 1))),
+            torch.from_numpy(picture.labels.class_id.astype(np.int64)),
+            torch.from_numpy(picture.labels.boxes.astype(np.float32)),
+        )
+
+    def _load(self, index: int) -> Picture:
+        sample = self.samples[index]
+        image = self._read(index) if self._images is None else self._images[index]
+        height, width = image.shape[:2]
+        boxes = sample.boxes * np.array([width, height, width, height], np.float32)
+        return Picture(image, Labels(sample.class_id, boxes))
+
+    def _read(self, index: int) -> npt.NDArray[np.uint8]:
+        """Decode a picture to RGB with its long side at ``image_size``, interpolated as the Runtime does."""
+        image = read_image(self.samples[index].image)
+        height, width = image.shape[:2]
+        ratio = self.image_size / max(height, width)
+        if ratio != 1:
+            shape = (max(1, round(width * ratio)), max(1, round(height * ratio)))
+            image = np.asarray(cv2.resize(image, shape, interpolation=cv2.INTER_LINEAR), np.uint8)
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Hands out ``(epoch, index)`` for one of several ranks, shuffled anew, but reproducibly, in each epoch.
+
+    Shuffled (training), every rank gets the same number of pictures: the start of the order is repeated at its end
+    where needed. In order (validation), every picture is given exactly once over all ranks, so ranks may differ by one.
+
+    Args:
+        length: Number of pictures.
+        batch_size: Pictures of one rank in a step; needed to skip steps when resuming.
+        shuffle: A new order in each epoch.
+        seed: Seed of the orders.
+        rank: This process, from 0.
+        world_size: Number of processes.
+    """
+
+    def __init__(
+        self, length: int, *, batch_size: int, shuffle: bool, seed: int = 0, rank: int = 0, world_size: int = 1
+    ) -> None:
+        if not 0 <= rank < world_size:
+            raise InputError(f"rank is {rank} of {world_size}", expected="0 <= rank < world_size")
+        if batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}", expected="at least 1")
+        self.length = length
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+        self._resume = (0, 0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next iteration; call it before iterating the loader."""
+        self.epoch = epoch
+
+    def resume_at(self, epoch: int, step: int) -> None:
+        """Start epoch ``epoch`` at step ``step``, as if the steps before it had been done; other epochs are whole."""
+        self.epoch = epoch
+        self._resume = (epoch, step)
+
+    def __len__(self) -> int:
+        """Return the pictures of a whole epoch on this rank, whether or not the epoch is resumed midway."""
+        return -(-(self.length - (0 if self.shuffle else self.rank)) // self.world_size)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = np.arange(self.length)
+        if self.shuffle:
+            np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(self.epoch,))).shuffle(order)
+            order = np.resize(order, len(self) * self.world_size)
+        epoch, step = self._resume
+        skipped = step * self.batch_size if epoch == self.epoch else 0
+        return ((self.epoch, index) for index in order[self.rank :: self.world_size][skipped:].tolist())
+
+
+def train_loader(
+    dataset: DetectionDataset, *, batch_size: int, workers: int, rank: int = 0, world_size: int = 1, pin: bool = False
+) -> DataLoader[Item]:
+    """Return the loader of training: shuffled by epoch; its sampler is an ``EpochSampler``.
+
+    Call ``loader.sampler.set_epoch(epoch)`` before each epoch (Lightning does so by itself) and
+    ``loader.sampler.resume_at(epoch, step)`` to go on in the middle of one.
+
+    Args:
+        dataset: What to load.
+        batch_size: Pictures in a step of this process; the last step of an epoch may have fewer.
+        workers: Worker processes; 0 loads in this process.
+        rank: This process among ``world_size``.
+        world_size: Number of processes that share the dataset.
+        pin: Copy batches to pinned memory, for a faster transfer to a GPU.
+    """
+    return _loader(dataset, batch_size, workers, rank, world_size, pin, shuffle=True)
+
+
+def val_loader(
+    dataset: DetectionDataset, *, batch_size: int, workers: int, rank: int = 0, world_size: int = 1, pin: bool = False
+) -> DataLoader[Item]:
+    """Return the loader of validation: in order, each picture exactly once; arguments as of ``train_loader``."""
+    return _loader(dataset, batch_size, workers, rank, world_size, pin, shuffle=False)
+
+
+def _loader(
+    dataset: DetectionDataset, batch_size: int, workers: int, rank: int, world_size: int, pin: bool, *, shuffle: bool
+) -> DataLoader[Item]:
+    sampler = EpochSampler(
+        len(dataset), batch_size=batch_size, shuffle=shuffle, seed=dataset.seed, rank=rank, world_size=world_size
+    )
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin,
+        persistent_workers=workers > 0,
+        worker_init_fn=_single_threaded,
+        # Forked workers share the cached pictures; other start methods would copy them to each worker.
+        multiprocessing_context="fork" if workers > 0 and sys.platform == "linux" else None,
+    )
+
+
+def _single_threaded(worker: int) -> None:
+    """Keep OpenCV from starting a thread pool in each worker."""
+    cv2.setNumThreads(0)
+
+
+def _should_cache(cache: Cache, *, needed: int) -> bool:
+    if cache == "none":
+        return False
+    available = _available_memory()
+    if cache == "auto":
+        return needed <= AUTO_CACHE_SHARE * available
+    if cache != "ram":
+        raise InputError(f"cache is {cache!r}", expected='"auto", "ram" or "none"')
+    if needed > RAM_CACHE_SHARE * available:
+        raise InputError(
+            f"caching the pictures may take {needed / 1e9:.1f} GB and {available / 1e9:.1f} GB of memory are free",
+            remedy="use cache='auto' or 'none', or a smaller image size",
+        )
+    return True
+
+
+def _available_memory() -> int:
+    """Return the bytes of memory that are free for use, container limit included; 0 if the system does not tell."""
+    limits = []
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                limits.append(int(line.split()[1]) * 1024)
+    except OSError:
+        if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:  # macOS tells only what is built in
+            limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
+    try:
+        group = Path("/sys/fs/cgroup")
+        statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        used = int((group / "memory.current").read_text()) - int(statistics.get("inactive_file", 0))
+        limits.append(int((group / "memory.max").read_text()) - used)  # cached files give way, so they count as free
+    except (OSError, ValueError):  # no control group, or its limit is "max"
+        pass
+    return max(0, min(limits, default=0))

@@ -1,0 +1,78 @@
+"""Greedy non-maximum suppression: vectorised, deterministic, without a time limit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError
+from .boxes import raw_iou
+
+__all__ = ["nms"]
+
+_CHUNK = 256  # candidates compared at a time; measured best on 8400 to 30000 candidates
+
+
+def nms(
+    boxes: npt.NDArray[np.float32],
+    scores: npt.NDArray[np.floating[Any]],
+    *,
+    iou_threshold: float,
+    class_id: npt.NDArray[np.integer[Any]] | None = None,
+    max_detections: int = 300,
+) -> npt.NDArray[np.int64]:
+    """Keep the best boxes, each suppressing those that overlap it too much.
+
+    Candidates are taken best first in chunks. A chunk loses what the boxes kept so far suppress;
+    the rest settles among itself. It ends as soon as ``max_detections`` boxes are kept. Classes are
+    compared as integers, not by moving boxes apart, which would cost float32 precision.
+
+    Args:
+        boxes: float32, shape (n, 4), left, top, right, bottom, pixels. A box that is not finite
+            overlaps nothing.
+        scores: shape (n,); equal scores rank by index, lower first.
+        iou_threshold: A box is suppressed where its IoU with a better one is greater than this.
+        class_id: shape (n,); only boxes of one class suppress each other. None: all do.
+        max_detections: How many to keep at most.
+
+    Returns:
+        int64, shape (k,), indices of the kept boxes, best first.
+
+    Raises:
+        InputError: If the arrays do not fit each other.
+    """
+    count = len(boxes)
+    if boxes.shape != (count, 4) or scores.shape != (count,) or (class_id is not None and class_id.shape != (count,)):
+        shapes = (boxes.shape, scores.shape, None if class_id is None else class_id.shape)
+        raise InputError(f"boxes, scores and class_id have shapes {shapes}", expected="(n, 4), (n,) and (n,) or None")
+    order = np.argsort(-scores, kind="stable")
+    kept = np.empty(0, np.int64)
+    for start in range(0, count, _CHUNK):
+        if len(kept) >= max_detections:
+            break
+        chunk = order[start : start + _CHUNK]
+        if len(kept):
+            chunk = chunk[~_suppresses(boxes, class_id, kept, chunk, iou_threshold).any(axis=0)]
+        within = _suppresses(boxes, class_id, chunk, chunk, iou_threshold)
+        alive = np.ones(len(chunk), np.bool_)
+        for i in np.flatnonzero(np.triu(within, 1).any(axis=1)):
+            if alive[i]:
+                alive[i + 1 :] &= ~within[i, i + 1 :]
+        kept = np.concatenate((kept, chunk[alive]))
+    return kept[:max_detections]
+
+
+def _suppresses(
+    boxes: npt.NDArray[np.float32],
+    class_id: npt.NDArray[np.integer[Any]] | None,
+    better: npt.NDArray[np.int64],
+    worse: npt.NDArray[np.int64],
+    iou_threshold: float,
+) -> npt.NDArray[np.bool_]:
+    """Return shape (len(better), len(worse)): would the first suppress the second."""
+    over = raw_iou(boxes[better], boxes[worse]) > np.float32(iou_threshold)  # False for NaN
+    if class_id is not None:
+        over &= class_id[better][:, None] == class_id[worse][None, :]
+    return over

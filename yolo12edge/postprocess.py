@@ -1,0 +1,89 @@
+"""``Postprocessor``: from the network's output tensors to ``Detections`` in source pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from .detections import Detections
+from .errors import ArtifactError, InputError
+from .imaging.letterbox import Letterbox
+from .manifest import Manifest
+from .tasks.detect import Thresholds, decode
+
+__all__ = ["Postprocessor", "Thresholds"]
+
+_DEFAULT = Thresholds()
+
+
+class Postprocessor:
+    """Thresholds, NMS and the way back to source pixels, as the manifest says.
+
+    It holds no state between calls, so threads may share it.
+
+    Args:
+        manifest: Of the artifact whose outputs are read.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._outputs = {output.role: output for output in manifest.outputs}
+
+    def __call__(
+        self,
+        outputs: Mapping[str, npt.NDArray[np.float32]],
+        letterboxes: Sequence[Letterbox],
+        thresholds: Thresholds = _DEFAULT,
+    ) -> list[Detections]:
+        """Read the outputs of one batch.
+
+        Args:
+            outputs: By name as in the manifest: boxes, shape (batch, 4, candidates), and scores, shape
+                (batch, classes, candidates).
+            letterboxes: Geometry of each image, as the ``Preprocessor`` gave it. May be fewer than
+                the batch, whose last images are padding then.
+            thresholds: What counts as a detection.
+
+        Returns:
+            One ``Detections`` an image, best first, clipped to the frame. What lies wholly in the
+            letterbox padding is left out.
+
+        Raises:
+            ArtifactError: If an output is missing or its shape is not the manifest's.
+            InputError: If there are more letterboxes than images, or a class asked for is not there.
+        """
+        boxes, scores = self._output(outputs, "boxes"), self._output(outputs, "scores")
+        if len(boxes) != len(scores) or len(letterboxes) > len(boxes):
+            raise InputError(
+                f"boxes are of {len(boxes)} images, scores of {len(scores)} and letterboxes of {len(letterboxes)}",
+                expected="as many each",
+            )
+        return [
+            _in_source(decode(image_boxes, image_scores, thresholds), letterbox)
+            for image_boxes, image_scores, letterbox in zip(boxes, scores, letterboxes, strict=False)
+        ]
+
+    def _output(
+        self, outputs: Mapping[str, npt.NDArray[Any]], role: Literal["boxes", "scores"]
+    ) -> npt.NDArray[np.float32]:
+        spec = self._outputs[role]
+        tensor = outputs.get(spec.name)
+        if tensor is None:
+            raise ArtifactError(
+                f"the engine gave no output {spec.name!r} but {sorted(outputs)}", remedy="export the artifact again"
+            )
+        if tensor.ndim != 3 or tensor.shape[1:] != spec.shape[1:]:
+            raise ArtifactError(
+                f"output {spec.name!r} has shape {tensor.shape}",
+                expected=f"(batch, {spec.shape[1]}, {spec.shape[2]}) as in the manifest",
+                remedy="export the artifact again",
+            )
+        return np.asarray(tensor, np.float32)
+
+
+def _in_source(detections: Detections, letterbox: Letterbox) -> Detections:
+    xyxy = letterbox.to_source(detections.xyxy)
+    inside = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
+    return Detections(xyxy, detections.confidence, detections.class_id)[inside]

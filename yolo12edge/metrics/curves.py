@@ -1,0 +1,119 @@
+"""Precision, recall and F1 as functions of each other and of the confidence threshold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ..detections import Detections
+from .matching import best_per_class, candidate_pairs, check_evaluable, match_pairs
+from .target import Target
+
+__all__ = ["DetectionCurves", "detection_curves"]
+
+Floats = npt.NDArray[np.float64]
+
+_RECALL_GRID = np.linspace(0.0, 1.0, 101)  # COCO's
+_CONFIDENCE_GRID = np.linspace(0.0, 1.0, 1001)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DetectionCurves:
+    """Curves of every class at one overlap threshold; rows of classes without objects are NaN.
+
+    Attributes:
+        class_names: Names by class index.
+        iou: Least overlap at which a detection counts as right.
+        recall_grid: Shape (101,), recall 0 to 1.
+        precision_at_recall: Shape (classes, 101): best precision at this recall or more, 0 where
+            the recall is never reached. Its mean is the class's average precision.
+        confidence: Shape (1001,), confidence thresholds 0 to 1.
+        precision: Shape (classes, 1001): share of detections that are right, at each threshold;
+            NaN where there is no detection.
+        recall: Shape (classes, 1001): share of objects that are found.
+        f1: Shape (classes, 1001): harmonic mean of both, 0 where nothing is found.
+    """
+
+    class_names: tuple[str, ...]
+    iou: float
+    recall_grid: Floats
+    precision_at_recall: Floats
+    confidence: Floats
+    precision: Floats
+    recall: Floats
+    f1: Floats
+
+    @property
+    def best_index(self) -> int | None:
+        """Index into ``confidence`` where the mean F1 of the classes is best; None without objects."""
+        mean = mean_over_classes(self.f1)
+        return None if np.isnan(mean).all() else int(np.nanargmax(mean))
+
+
+def mean_over_classes(curves: Floats) -> Floats:
+    """Return the mean of (classes, points) over the classes that are not NaN; NaN where all are."""
+    known = ~np.isnan(curves)
+    count = known.sum(axis=0)
+    total = np.where(known, curves, 0.0).sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def detection_curves(
+    predictions: Sequence[Detections],
+    targets: Sequence[Target],
+    class_names: Sequence[str],
+    *,
+    iou: float = 0.5,
+) -> DetectionCurves:
+    """Compute the curves of every class, matching as COCO does.
+
+    Args:
+        predictions: Detections per image, in source pixels.
+        targets: Labelled objects per image, in source pixels.
+        class_names: Names by class index.
+        iou: Least overlap at which a detection counts as right.
+
+    Raises:
+        InputError: If predictions and targets do not belong together.
+    """
+    check_evaluable(predictions, targets, len(class_names))
+    kept = [best_per_class(found) for found in predictions]
+    merged = Detections.merge(kept)
+    instances = np.bincount(
+        np.concatenate([np.zeros(0, np.int64), *(target.class_id for target in targets)]), minlength=len(class_names)
+    )
+
+    order = np.argsort(-merged.confidence, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    pairs = candidate_pairs(kept, targets, iou=iou, same_class=True)
+    matched = match_pairs(pairs, rank[pairs.detection], detections=len(merged), targets=int(instances.sum()))
+
+    classes = len(class_names)
+    precision_at_recall = np.full((classes, len(_RECALL_GRID)), np.nan)
+    precision, recall, f1 = (np.full((classes, len(_CONFIDENCE_GRID)), np.nan) for _ in range(3))
+    right, confidence, class_id = matched[order] >= 0, merged.confidence[order], merged.class_id[order]
+    for index in np.flatnonzero(instances):
+        own = class_id == index
+        found = np.cumsum(right[own])
+        count = np.arange(1, len(found) + 1)
+        precision_at_recall[index] = _interpolate(found / instances[index], found / count)
+
+        # detections at or above each threshold; float32 on both sides, or 0.9 would miss a confidence of 0.9
+        above = np.searchsorted(-confidence[own], -_CONFIDENCE_GRID.astype(np.float32), side="right")
+        found_above = np.append(0, found)[above]
+        precision[index] = np.where(above > 0, found_above / np.maximum(above, 1), np.nan)
+        recall[index] = found_above / instances[index]
+        f1[index] = 2 * found_above / (above + instances[index])
+    return DetectionCurves(
+        tuple(class_names), iou, _RECALL_GRID, precision_at_recall, _CONFIDENCE_GRID, precision, recall, f1
+    )
+
+
+def _interpolate(recall: Floats, precision: Floats) -> Floats:
+    """Return the best precision at each recall of the grid or beyond, 0 past the last recall."""
+    envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
+    return envelope[np.searchsorted(recall, _RECALL_GRID, side="left")]

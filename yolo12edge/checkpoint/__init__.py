@@ -1,1 +1,35 @@
-"""Checkpoints: safetensors with metadata, and safe reading of foreign .pt files."""
+"""Checkpoints: safetensors weights with JSON metadata, and the safe reading of foreign ``.pt`` files.
+
+Reading metadata needs no torch; what needs it is loaded on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .metadata import FORMAT_VERSION, METADATA_KEY, CheckpointHeader, CheckpointMeta, read_header, read_metadata
+
+if TYPE_CHECKING:
+    from .checkpoint import Checkpoint
+    from .public import import_public
+
+__all__ = [
+    "FORMAT_VERSION",
+    "METADATA_KEY",
+    "Checkpoint",
+    "CheckpointHeader",
+    "CheckpointMeta",
+    "import_public",
+    "read_header",
+    "read_metadata",
+]
+
+_HOME = {"Checkpoint": "checkpoint", "import_public": "public"}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{home}", __name__), name)

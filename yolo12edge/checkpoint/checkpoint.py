@@ -1,0 +1,138 @@
+"""``Checkpoint``: weights and metadata of one model, in one safetensors file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..errors import CheckpointError
+from ..files import atomic_file
+from ..nn import YOLO12, ModelConfig, build_model
+from ..nn.infer import HasShape
+from .metadata import METADATA_KEY, CheckpointMeta, read_metadata
+
+__all__ = ["Checkpoint", "check_tensors"]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Weights and metadata.
+
+    Attributes:
+        meta: What the weights alone do not tell.
+        tensors: Public state-dict key to tensor, floating ones float32, on the CPU.
+    """
+
+    meta: CheckpointMeta
+    tensors: dict[str, Tensor]
+
+    def save(self, path: Path | str, *, half: bool = False) -> None:
+        """Write the checkpoint, atomically.
+
+        Args:
+            path: A file that ends in ``.safetensors``; replaced if it exists.
+            half: Store floating tensors as float16, at half the size.
+
+        Raises:
+            CheckpointError: If the name has another ending, or a value is not finite (in float16).
+        """
+        path = Path(path)
+        if path.suffix != ".safetensors":
+            raise CheckpointError(f"{path.name} does not end in .safetensors", remedy="give the file that ending")
+        dtype = torch.float16 if half else torch.float32
+        # A copy each: safetensors refuses tensors that share memory.
+        stored = {
+            key: tensor.detach()
+            .to("cpu", dtype if tensor.is_floating_point() else tensor.dtype, copy=True)
+            .contiguous()
+            for key, tensor in self.tensors.items()
+        }
+        _check_finite(stored, f"the model to be saved as {path.name}{' in float16' if half else ''}")
+        with atomic_file(path) as temporary:
+            # One metadata key only: safetensors writes several in random order, and the file's digest would vary.
+            save_file(stored, temporary, metadata={METADATA_KEY: self.meta.to_json()})
+
+    @classmethod
+    def load(cls, path: Path | str) -> Checkpoint:
+        """Read a checkpoint and check that its metadata is valid and its values finite.
+
+        Raises:
+            CheckpointError: If it is missing, damaged, foreign, or of an unknown version.
+        """
+        path = Path(path)
+        meta = read_metadata(path)
+        try:
+            tensors: dict[str, Tensor] = load_file(path)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise CheckpointError(f"{path.name} is damaged: {error}", remedy="copy or train it again") from error
+        _check_finite(tensors, path.name)
+        return cls(meta, {k: t.float() if t.is_floating_point() else t for k, t in tensors.items()})
+
+    def config(self) -> ModelConfig:
+        """Return the network's configuration."""
+        meta = self.meta
+        return ModelConfig(
+            scale=meta.scale,
+            variant=meta.variant,
+            num_classes=len(meta.class_names),
+            mlp_ratio=meta.mlp_ratio,
+            residual=meta.residual,
+            areas=meta.areas,
+            bn_eps=meta.bn_eps,
+        )
+
+    def model(self) -> YOLO12:
+        """Build the network with these weights, float32, in evaluation mode.
+
+        Raises:
+            CheckpointError: If a tensor is missing, superfluous or of another shape.
+        """
+        model = build_model(self.config())
+        check_tensors(self.tensors, model.state_dict())
+        model.load_state_dict(self.tensors)
+        return model.eval()
+
+
+def check_tensors(found: Mapping[str, HasShape], wanted: Mapping[str, HasShape]) -> None:
+    """Compare names and shapes.
+
+    Raises:
+        CheckpointError: If they differ; it names the first few differences.
+    """
+    shapes = sorted(k for k in found.keys() & wanted.keys() if tuple(found[k].shape) != tuple(wanted[k].shape))
+    problems = [
+        _some("missing", sorted(wanted.keys() - found.keys())),
+        _some("unexpected", sorted(found.keys() - wanted.keys())),
+        _some("of another shape", [f"{k} {tuple(found[k].shape)} not {tuple(wanted[k].shape)}" for k in shapes]),
+    ]
+    if any(problems):
+        raise CheckpointError(
+            f"the tensors do not fit the model: {'; '.join(p for p in problems if p)}",
+            remedy="the file is incomplete or holds another model; take it from its source again",
+        )
+
+
+def _stored(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    kept = dtype if tensor.is_floating_point() else tensor.dtype
+    # A copy, because safetensors refuses tensors that share memory.
+    return tensor.detach().to("cpu", kept, copy=True).contiguous()
+
+
+def _some(what: str, items: list[str]) -> str:
+    more = f" and {len(items) - 3} more" if len(items) > 3 else ""
+    return f"{what}: {', '.join(items[:3])}{more}" if items else ""
+
+
+def _check_finite(tensors: Mapping[str, Tensor], what: str) -> None:
+    for key, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(
+                f"the tensor {key!r} of {what} holds values that are not finite",
+                remedy="the training diverged or the file is damaged; take an earlier checkpoint",
+            )

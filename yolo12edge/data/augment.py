@@ -18,13 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
+from ..imaging.letterbox import PAD_VALUE, letterbox_image, plan_letterbox
 
 __all__ = ["AugmentConfig", "Labels", "Picture", "augmented_picture", "letterboxed_picture"]
 
 Image = npt.NDArray[np.uint8]
 Matrix = npt.NDArray[np.float64]
 
-PAD_VALUE = 114
 MIN_SIDE = 2.0
 """A box is dropped when a side is not longer than this, in output pixels."""
 MIN_VISIBLE = 0.1
@@ -198,8 +198,8 @@ def mosaic_tiles(pictures: Sequence[Picture], rng: np.random.Generator, *, size:
 
 def centred_tile(picture: Picture, *, size: int) -> Tile:
     """Place one picture where the letterbox of the validation would have it, on a canvas of the output's size."""
-    height, width = picture.image.shape[:2]
-    return Tile(picture, translation(round((size - width) / 2 - 0.1), round((size - height) / 2 - 0.1)))
+    letterbox = plan_letterbox(picture.image.shape[:2], (size, size))
+    return Tile(picture, translation(letterbox.pad_left, letterbox.pad_top))
 
 
 def render(tiles: Iterable[Tile], matrix: Matrix, *, size: int) -> Picture:
@@ -269,12 +269,9 @@ def flip(picture: Picture, *, horizontal: bool, vertical: bool) -> Picture:
 
 def letterboxed_picture(picture: Picture, *, size: int) -> Picture:
     """Letterbox a picture to a square without augmentation, exactly as the Runtime's preprocessing does."""
-    from ..imaging.letterbox import letterbox_image, plan_letterbox
-
-    height, width = picture.image.shape[:2]
-    letterbox = plan_letterbox((height, width), (size, size))
+    letterbox = plan_letterbox(picture.image.shape[:2], (size, size))
     labels = Labels(picture.labels.class_id, letterbox.to_network(picture.labels.boxes))
-    return Picture(letterbox_image(picture.image, letterbox, pad_value=PAD_VALUE), labels)
+    return Picture(letterbox_image(picture.image, letterbox), labels)
 
 
 def augmented_picture(

@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import InputError
 from ..imaging.images import read_image
+from ..imaging.letterbox import plan_letterbox
 from .augment import AugmentConfig, Labels, Picture, augmented_picture, letterboxed_picture
 
 if TYPE_CHECKING:
@@ -155,11 +156,10 @@ class DetectionDataset(Dataset[Item]):
     def _read(self, index: int) -> npt.NDArray[np.uint8]:
         """Decode a picture to RGB with its long side at ``image_size``, interpolated as the Runtime does."""
         image = read_image(self.samples[index].image)
-        height, width = image.shape[:2]
-        ratio = self.image_size / max(height, width)
-        if ratio != 1:
-            shape = (max(1, round(width * ratio)), max(1, round(height * ratio)))
-            image = np.asarray(cv2.resize(image, shape, interpolation=cv2.INTER_LINEAR), np.uint8)
+        size = self.image_size
+        height, width = plan_letterbox(image.shape[:2], (size, size)).resized_hw
+        if (height, width) != image.shape[:2]:
+            image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 

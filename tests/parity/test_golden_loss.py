@@ -69,7 +69,7 @@ def test_assignment_keeps_to_its_rules() -> None:
     scores = torch.rand(2, 3, count, generator=generator)
     target_image = torch.tensor([0, 0, 0, 1])
     target_class = torch.tensor([0, 1, 2, 1])
-    target_boxes = torch.tensor([[10.0, 10, 80, 80], [40, 40, 120, 120], [44, 44, 70, 70], [60, 60, 92, 92]])
+    target_boxes = torch.tensor([[10.0, 10, 80, 80], [40, 40, 120, 120], [44, 44, 70, 70], [58, 58, 94, 94]])
     found = assign(scores, boxes, points, target_image, target_class, target_boxes)
     assert len({(int(i), int(c)) for i, c in zip(found.image, found.candidate, strict=True)}) == len(found.image)
     assert bool((target_image[found.target] == found.image).all())

@@ -1,0 +1,176 @@
+"""``Runtime``: frames in, ``Detections`` out, from the artifact alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ..artifact import Artifact, read_embedded_manifest
+from ..detections import Detections
+from ..errors import ArtifactError, BackendError, InputError
+from ..manifest import Manifest
+from ..postprocess import Postprocessor, Thresholds
+from ..preprocess import Preprocessor
+from .backend import Backend, TensorInfo
+
+__all__ = ["Device", "Runtime"]
+
+Device = Literal["auto", "cpu", "cuda"]
+_DEFAULT_THRESHOLDS = Thresholds()
+
+
+class Runtime:
+    """A loaded detector.
+
+    Everything about input and outputs comes from the manifest. The engine is opened, checked against the manifest
+    and warmed up here, so that the first frame is as fast as the others. Calls may come from several threads at
+    once; ``close`` may come from any thread, and calls already running finish.
+
+    Args:
+        source: An artifact or its directory, a lone ``.onnx`` file with an embedded manifest, or a ``.safetensors``
+            checkpoint, which runs in PyTorch.
+        device: ``"cpu"`` or ``"cuda"`` is used or refused; ``"auto"`` takes the best that the engine can start
+            (``runtime.device`` says which).
+        threads: CPU threads of one inference; None takes the physical cores that this process may use.
+        warmup: Inferences on a grey image before the constructor returns.
+
+    Attributes:
+        manifest: What the model is, and how it is fed and read.
+        preprocessor: Frame → network input and letterbox.
+        postprocessor: Outputs and letterboxes → ``Detections``.
+
+    Raises:
+        InputError: If the source is missing or of no kind named above, or an option is out of range.
+        ArtifactError: If the artifact is damaged, or the engine's inputs and outputs are not those of the manifest.
+        CheckpointError: If a checkpoint is not usable.
+        BackendError: If the device is not to be had.
+        MissingDependencyError: If the engine's package is not installed.
+    """
+
+    def __init__(
+        self, source: Artifact | str | Path, *, device: Device = "auto", threads: int | None = None, warmup: int = 2
+    ) -> None:
+        if device not in ("auto", "cpu", "cuda"):
+            raise InputError(f"device {device!r} is not known", expected="'auto', 'cpu' or 'cuda'")
+        if threads is not None and threads < 1:
+            raise InputError(f"threads is {threads}", expected="1 or more")
+        if warmup < 0:
+            raise InputError(f"warmup is {warmup}", expected="0 or more")
+        self._backend: Backend | None = None
+        backend, self.manifest = _open(source, device, threads)
+        try:
+            _check_io(backend, self.manifest)
+            self.preprocessor = Preprocessor(self.manifest.input)
+            self.postprocessor = Postprocessor(self.manifest)
+            self.device = backend.device
+            self.engine = backend.name
+            self.threads = backend.threads
+            spec = self.manifest.input
+            grey = np.full((spec.batch, 3, spec.height, spec.width), spec.pad_value * spec.scale, np.float32)
+            for _ in range(warmup):
+                backend.infer({spec.name: grey})
+        except BaseException:
+            backend.close()
+            raise
+        self._backend = backend
+
+    def __call__(self, frame: npt.NDArray[np.uint8], *, thresholds: Thresholds = _DEFAULT_THRESHOLDS) -> Detections:
+        """Detect objects in one frame.
+
+        Args:
+            frame: uint8, shape (height, width, 3), BGR, any size.
+            thresholds: What to keep.
+
+        Returns:
+            Objects in pixels of ``frame``, best first.
+
+        Raises:
+            InputError: If the frame is not such an image.
+            BackendError: If the runtime is closed, or the engine fails.
+        """
+        images, letterbox = self.preprocessor(frame)
+        outputs = self.infer({self.manifest.input.name: images})
+        return self.postprocessor(outputs, [letterbox], thresholds)[0]
+
+    def infer(self, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """Run the engine alone, for measuring and comparing: preprocessed input in, raw outputs out.
+
+        Raises:
+            BackendError: If the runtime is closed, or the engine fails.
+        """
+        backend = self._backend
+        if backend is None:
+            raise BackendError("this Runtime is closed", remedy="open a new one, or call it inside its 'with' block")
+        return backend.infer(feeds)
+
+    def close(self) -> None:
+        """Let go of the engine; may be called twice. Calling the runtime afterwards raises ``BackendError``."""
+        backend, self._backend = self._backend, None
+        if backend is not None:
+            backend.close()
+
+    def __enter__(self) -> Runtime:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _open(source: Artifact | str | Path, device: Device, threads: int | None) -> tuple[Backend, Manifest]:
+    """Open the engine that the source is for."""
+    path = source.path if isinstance(source, Artifact) else Path(source)
+    if isinstance(source, Artifact) or path.is_dir():
+        artifact = source if isinstance(source, Artifact) else Artifact.load(path)
+        if artifact.manifest.format != "onnx":
+            raise ArtifactError(f"no engine runs artifacts of format {artifact.manifest.format!r}", expected="'onnx'")
+        from .ort_backend import OrtBackend
+
+        return OrtBackend(artifact.model_file, device=device, threads=threads), artifact.manifest
+    if not path.exists():
+        raise InputError(f"{path} does not exist", expected="an artifact, an .onnx file or a checkpoint")
+    if path.suffix == ".onnx":
+        from .ort_backend import OrtBackend
+
+        manifest = read_embedded_manifest(path)
+        return OrtBackend(path, device=device, threads=threads), manifest
+    if path.suffix == ".safetensors":
+        from .torch_backend import TorchBackend, manifest_for_checkpoint
+
+        manifest = manifest_for_checkpoint(path)
+        return TorchBackend(path, manifest, device=device, threads=threads), manifest
+    raise InputError(
+        f"{path} is nothing that a Runtime can open",
+        expected="an artifact directory, an .onnx file or a .safetensors checkpoint",
+        remedy="'yolo12edge import' turns a public .pt into a checkpoint" if path.suffix == ".pt" else "",
+    )
+
+
+def _check_io(backend: Backend, manifest: Manifest) -> None:
+    """Refuse an engine whose inputs and outputs are not those of the manifest."""
+    spec = manifest.input
+    if spec.batch != 1:
+        raise ArtifactError(f"the model takes batches of {spec.batch}", expected="a model of batch 1")
+    inputs = (TensorInfo(spec.name, (spec.batch, 3, spec.height, spec.width), spec.dtype),)
+    outputs = tuple(TensorInfo(output.name, output.shape, output.dtype) for output in manifest.outputs)
+    for kind, found, expected in (("inputs", backend.inputs, inputs), ("outputs", backend.outputs, outputs)):
+        if sorted(found, key=_name) != sorted(expected, key=_name):
+            raise ArtifactError(
+                f"the model's {kind} are {_describe(found)}",
+                expected=f"{_describe(expected)}, as the manifest says",
+                remedy="export the artifact again",
+            )
+
+
+def _name(tensor: TensorInfo) -> str:
+    return tensor.name
+
+
+def _describe(tensors: tuple[TensorInfo, ...]) -> str:
+    return ", ".join(f"{tensor.name} {tensor.dtype} {list(tensor.shape)}" for tensor in tensors)

@@ -1,0 +1,212 @@
+"""Datasets described by a ``data.yaml``: which images each split has and what is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DatasetError
+from .description import read_description
+from .labels import Labels, decode_text, lines_of, read_labels
+
+__all__ = ["SPLITS", "Dataset", "Sample", "dataset_digest", "label_path", "read_dataset"]
+
+SPLITS = ("train", "val", "test")
+_MAX_LIST_BYTES = 256 << 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """One image and its objects.
+
+    Attributes:
+        image: Path of the image.
+        class_id: int64 (n,), index into the class names of the dataset.
+        boxes: float32 (n, 4), left, top, right, bottom as shares of the image's sides, in [0, 1].
+    """
+
+    image: Path
+    class_id: npt.NDArray[np.int64]
+    boxes: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.class_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A dataset that was read from its description; the labels are read when asked for.
+
+    Attributes:
+        path: The ``data.yaml``.
+        class_names: Names by class index.
+        splits: Images of each split that the description names, in a fixed order.
+        coco: The COCO JSON file of each split that has one; the others have label files.
+        listed: For an image that was named in a list file: that file and the line.
+    """
+
+    path: Path
+    class_names: tuple[str, ...]
+    splits: dict[str, tuple[Path, ...]]
+    coco: Mapping[str, Path] = field(default_factory=dict)
+    listed: Mapping[Path, tuple[Path, int]] = field(default_factory=dict)
+
+    def images(self, split: str) -> tuple[Path, ...]:
+        """Return the images of a split.
+
+        Raises:
+            DatasetError: If the dataset has no such split.
+        """
+        if split not in self.splits:
+            raise DatasetError(
+                f"{self.path} has no split {split!r}",
+                expected=f"one of {', '.join(self.splits)}",
+                remedy=f"add a line '{split}: images/{split}' to it",
+            )
+        return self.splits[split]
+
+    def labels(self, split: str) -> list[Labels]:
+        """Return what each image of a split is labelled with, problems included, in the order of ``images``."""
+        images = self.images(split)
+        if split in self.coco:
+            from .coco import read_coco
+
+            return read_coco(self.coco[split]).labels_of(images, class_names=self.class_names)
+        return [read_labels(label_path(image), num_classes=len(self.class_names)) for image in images]
+
+    def samples(self, split: str) -> list[Sample]:
+        """Return the images of a split with their objects.
+
+        Raises:
+            DatasetError: If the split is not there or a label is wrong; the message names file and line.
+        """
+        samples = []
+        for image, labels in zip(self.images(split), self.labels(split), strict=True):
+            for problem in labels.problems:
+                if problem.severity == "error":
+                    raise DatasetError(str(problem), remedy="repair the label, or remove it")
+            samples.append(Sample(image, labels.class_id, labels.boxes))
+        return samples
+
+
+def label_path(image: Path) -> Path:
+    """Return where the label file of an image is.
+
+    The last folder named ``images`` becomes ``labels``; without one the label is beside the image.
+    """
+    return _label_folder(image.parent) / f"{image.stem}.txt"
+
+
+@lru_cache(maxsize=4096)
+def _label_folder(folder: Path) -> Path:
+    parts = folder.parts
+    for place in range(len(parts) - 1, -1, -1):
+        if parts[place] == "images":
+            return Path(*parts[:place], "labels", *parts[place + 1 :])
+    return folder
+
+
+def read_dataset(path: Path | str) -> Dataset:
+    """Read a dataset's description and find its images.
+
+    The file is YAML with ``names`` (a list, or a mapping from 0) and ``train``, ``val``, ``test``, each
+    a folder, a ``.txt`` list of images, a list of those, or a COCO ``.json``. ``path`` is the root that
+    these are relative to, itself relative to the file; the file's own folder if it is left out.
+
+    Args:
+        path: The ``data.yaml``, or a folder that holds one.
+
+    Raises:
+        DatasetError: If the description is not usable. Wrong images and labels are not looked for
+            here: see ``check_dataset``.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "data.yaml"
+    path = path.absolute()
+    description = read_description(path)
+    root = (path.parent / description.root).absolute()
+    if not root.is_dir():
+        raise DatasetError(
+            f"{path}: the root of the dataset, {root}, is not a folder",
+            remedy="correct `path:`, which is relative to the folder of this file",
+        )
+    splits: dict[str, tuple[Path, ...]] = {}
+    coco: dict[str, Path] = {}
+    listed: dict[Path, tuple[Path, int]] = {}
+    names = description.class_names
+    for split, sources in description.splits.items():
+        if any(source.lower().endswith(".json") for source in sources):
+            from .coco import read_coco
+
+            if len(sources) != 1:
+                raise DatasetError(f"{path}: `{split}` mixes a COCO file with others", expected="one .json alone")
+            coco[split] = root / sources[0]
+            annotations = read_coco(coco[split])
+            names = annotations.check_names(names, path)
+            splits[split] = annotations.image_paths(root / description.images.get(split, ""))
+        else:
+            splits[split] = _find_images(sources, root, path, split, listed)
+    if not names:
+        raise DatasetError(f"{path} does not name the classes", expected="`names:`, a list or a mapping from 0")
+    return Dataset(path, names, splits, coco, listed)
+
+
+def _find_images(
+    sources: Sequence[str], root: Path, description: Path, split: str, listed: dict[Path, tuple[Path, int]]
+) -> tuple[Path, ...]:
+    """Return the images of folders and list files, without repeats within a folder, in a fixed order."""
+    from ..imaging.images import IMAGE_SUFFIXES
+
+    images: list[Path] = []
+    for source in sources:
+        place = root / source
+        if place.is_dir():
+            images += sorted(p for p in place.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+        elif place.suffix.lower() == ".txt" and place.is_file():
+            for image, line in _read_list(place, root):
+                listed.setdefault(image, (place, line))
+                images.append(image)
+        else:
+            raise DatasetError(
+                f"{description}: `{split}: {source}` leads to {place}, which is not there",
+                expected="a folder of images, a .txt list of images or a COCO .json",
+            )
+    return tuple(images)
+
+
+def _read_list(path: Path, root: Path) -> list[tuple[Path, int]]:
+    """Read a list of images: each relative to the list's folder, or else to the root of the dataset."""
+    if path.stat().st_size > _MAX_LIST_BYTES:
+        raise DatasetError(f"{path} is larger than {_MAX_LIST_BYTES >> 20} MiB", expected="one image path per line")
+    entries = []
+    for number, line in enumerate(lines_of(decode_text(path.read_bytes())), start=1):
+        name = line.strip()
+        if not name or name.startswith("#"):
+            continue
+        if "\0" in name:
+            raise DatasetError(f"{path}:{number}: not a path", expected="one image path per line")
+        image = path.parent / name
+        entries.append((image if image.exists() or not (root / name).exists() else root / name, number))
+    return entries
+
+
+def dataset_digest(paths: Sequence[Path]) -> str:
+    """Return one sha256 for a list of images: it changes with their contents and order, not with their places.
+
+    Args:
+        paths: The images, for instance those that a calibration used.
+    """
+    import hashlib
+
+    from ..files import sha256_of
+
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(bytes.fromhex(sha256_of(path)))
+    return digest.hexdigest()

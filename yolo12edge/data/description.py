@@ -1,0 +1,132 @@
+"""The text of a ``data.yaml``, checked before anything else is made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..errors import DatasetError
+from .labels import decode_text
+
+__all__ = ["Description", "read_description"]
+
+_MAX_BYTES = 1 << 20
+_MAX_DEPTH = 16
+_EMPTY = ("", "~", "null", "Null", "NULL")  # what `test:` without a value may look like
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a ``data.yaml`` says.
+
+    Attributes:
+        root: Root of the dataset as written, relative to the file unless absolute.
+        class_names: Names by class index; empty if a COCO file has to say them.
+        splits: Sources of each split as written: folders, list files or one COCO file.
+        images: Folder of the images of each split, for COCO files.
+    """
+
+    root: str
+    class_names: tuple[str, ...]
+    splits: dict[str, tuple[str, ...]]
+    images: dict[str, str] = field(default_factory=dict)
+
+
+def read_description(path: Path) -> Description:
+    """Read a ``data.yaml``.
+
+    Raises:
+        DatasetError: If it is missing, not YAML, too large or does not say what a dataset must say.
+    """
+    content = _load_yaml(path)
+    if not isinstance(content, dict):
+        raise DatasetError(f"{path} is not a dataset description", expected="a mapping with names, train and val")
+    splits: dict[str, tuple[str, ...]] = {}
+    for split in ("train", "val", "test"):
+        value = content.get(split, "")
+        sources = value if isinstance(value, list) else [value]
+        if not all(isinstance(source, str) and "\0" not in source for source in sources):
+            raise DatasetError(f"{path}: `{split}` is {value!r:.80}", expected="a path or a list of paths")
+        given = tuple(source for source in sources if source not in _EMPTY)
+        if given:
+            splits[split] = given
+    if not splits:
+        raise DatasetError(f"{path} names no images", expected="`train:` and `val:` with folders or lists of images")
+    root = content.get("path", "")
+    if not isinstance(root, str) or "\0" in root:
+        raise DatasetError(f"{path}: `path` is {root!r:.80}", expected="one folder")
+    root = "" if root in _EMPTY else root
+    return Description(root, _class_names(content, path), splits, _image_folders(content, splits, path))
+
+
+def _class_names(content: dict[str, Any], path: Path) -> tuple[str, ...]:
+    names, count = content.get("names", ""), content.get("nc", "")
+    if isinstance(names, dict):
+        try:
+            by_index = {int(index): name for index, name in names.items()}
+        except (ValueError, TypeError):
+            by_index = {}
+        if sorted(by_index) != list(range(len(names))):
+            raise DatasetError(
+                f"{path}: the keys of `names` are {list(names)!r:.80}", expected="0, 1, 2 … without a gap"
+            )
+        names = [by_index[index] for index in range(len(names))]
+    elif not isinstance(names, list):
+        if names not in _EMPTY:
+            raise DatasetError(f"{path}: `names` is {names!r:.80}", expected="a list of names, or a mapping from 0")
+        names = []
+    if not all(isinstance(name, str) and name.strip() for name in names):
+        raise DatasetError(f"{path}: a class has no name", expected="text for each class of `names`")
+    if len(set(names)) != len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise DatasetError(f"{path}: more than one class is named {', '.join(twice)}", expected="different names")
+    if names and count not in _EMPTY and str(count).strip() != str(len(names)):
+        raise DatasetError(f"{path}: `nc` is {count!r:.80} but there are {len(names)} names", remedy="remove `nc`")
+    return tuple(names)
+
+
+def _image_folders(content: dict[str, Any], splits: dict[str, tuple[str, ...]], path: Path) -> dict[str, str]:
+    folders = content.get("images", {})
+    if isinstance(folders, str):
+        folders = {} if folders in _EMPTY else dict.fromkeys(splits, folders)
+    if not isinstance(folders, dict) or not all(isinstance(v, str) and "\0" not in v for v in folders.values()):
+        raise DatasetError(f"{path}: `images` is {folders!r:.80}", expected="a folder, or one folder for each split")
+    return {split: folder for split, folder in folders.items() if split in splits}
+
+
+def _load_yaml(path: Path) -> Any:
+    """Load YAML in which every scalar stays text: a class named ``no`` or ``1e3`` keeps its name."""
+    import yaml
+
+    try:
+        size = path.stat().st_size
+        data = path.read_bytes() if size <= _MAX_BYTES else b""
+    except OSError as error:
+        raise DatasetError(
+            f"cannot read the dataset description {path}: {error.strerror}",
+            expected="a data.yaml with names, train and val",
+        ) from error
+    if size > _MAX_BYTES:
+        raise DatasetError(f"{path} has {size} bytes", expected=f"a description of at most {_MAX_BYTES >> 20} MiB")
+    if path.suffix.lower() == ".json":
+        raise DatasetError(
+            f"{path} is a JSON file, not a dataset description",
+            remedy="write a data.yaml with 'train: FILE.json', 'val: FILE.json' and 'images: FOLDER'",
+        )
+    text = decode_text(data)
+    loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # builds text, lists and mappings, nothing else
+    depth = 0
+    try:
+        for event in yaml.parse(text, Loader=loader):
+            if isinstance(event, yaml.AliasEvent):
+                line = event.start_mark.line + 1
+                raise DatasetError(f"{path}:{line}: a YAML alias", expected="a description without anchors and aliases")
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > _MAX_DEPTH:
+                raise DatasetError(f"{path} is nested more than {_MAX_DEPTH} deep", expected="a flat description")
+        return yaml.load(text, Loader=loader)
+    except (yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{path}:{mark.line + 1}" if mark is not None else str(path)
+        raise DatasetError(f"{place}: not YAML: {getattr(error, 'problem', None) or error}") from error

@@ -212,9 +212,10 @@ class EpochSampler(Sampler[tuple[int, int]]):
         if self.shuffle:
             np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(self.epoch,))).shuffle(order)
             order = np.resize(order, len(self) * self.world_size)
-        epoch, step = self._resume
-        skipped = step * self.batch_size if epoch == self.epoch else 0
-        return ((self.epoch, index) for index in order[self.rank :: self.world_size][skipped:].tolist())
+        resumed, step = self._resume
+        skipped = step * self.batch_size if resumed == self.epoch else 0
+        mine = order[self.rank :: self.world_size][skipped:]
+        return iter([(self.epoch, index) for index in mine.tolist()])
 
 
 def train_loader(

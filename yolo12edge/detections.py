@@ -18,13 +18,16 @@ __all__ = ["Detections"]
 class Detections:
     """Objects of one frame; field names are those of the ``supervision`` library.
 
+    Arrays of the right type are taken as they are, not copied; a slice shares memory with what it was cut from.
+
     Attributes:
         xyxy: float32, shape (n, 4): left, top, right, bottom in pixels of the source frame.
         confidence: float32, shape (n,), in [0, 1].
         class_id: int64, shape (n,), index into the class names of the manifest.
 
     Raises:
-        InputError: If the arrays do not have these shapes or differ in length.
+        InputError: If the arrays do not have these shapes, differ in length, or cannot be converted without loss of
+            meaning (a class 1.5, text).
     """
 
     xyxy: npt.NDArray[np.float32]
@@ -33,12 +36,12 @@ class Detections:
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__  # the dataclass is frozen; conversion happens once, here
-        set_(self, "xyxy", np.asarray(self.xyxy, dtype=np.float32))
-        set_(self, "confidence", np.asarray(self.confidence, dtype=np.float32))
-        set_(self, "class_id", np.asarray(self.class_id, dtype=np.int64))
-        count = len(self.xyxy)
-        if self.xyxy.shape != (count, 4):
+        set_(self, "xyxy", _array("xyxy", self.xyxy, np.float32))
+        set_(self, "confidence", _array("confidence", self.confidence, np.float32))
+        set_(self, "class_id", _array("class_id", self.class_id, np.int64))
+        if self.xyxy.ndim != 2 or self.xyxy.shape[1] != 4:
             raise InputError(f"xyxy has shape {self.xyxy.shape}", expected="shape (n, 4)")
+        count = len(self.xyxy)
         for name in ("confidence", "class_id"):
             shape = getattr(self, name).shape
             if shape != (count,):
@@ -84,13 +87,38 @@ class Detections:
 
         Args:
             class_names: Names by class index.
+
+        Raises:
+            InputError: If a class has no name.
         """
+        if len(self) and not 0 <= self.class_id.min() <= self.class_id.max() < len(class_names):
+            raise InputError(
+                f"class ids go from {self.class_id.min()} to {self.class_id.max()}",
+                expected=f"0 to {len(class_names) - 1}, as there are {len(class_names)} class names",
+            )
         return [
             {
-                "class_id": int(class_id),
-                "class_name": class_names[int(class_id)],
-                "confidence": round(float(confidence), 5),
-                "xyxy": [round(float(value), 2) for value in box],
+                "class_id": class_id,
+                "class_name": class_names[class_id],
+                "confidence": round(confidence, 5),
+                "xyxy": [round(value, 2) for value in box],
             }
-            for box, confidence, class_id in zip(self.xyxy, self.confidence, self.class_id, strict=True)
+            for box, confidence, class_id in zip(
+                self.xyxy.tolist(), self.confidence.tolist(), self.class_id.tolist(), strict=True
+            )
         ]
+
+
+def _array(name: str, value: Any, dtype: type[np.generic]) -> npt.NDArray[Any]:
+    """Return ``value`` as an array of ``dtype``; floats become integers only where they are whole."""
+    try:
+        array = np.asarray(value)
+        if array.dtype == dtype:
+            return array
+        with np.errstate(invalid="ignore"):
+            converted = array.astype(dtype)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{name} is not an array of {dtype.__name__}: {error}") from error
+    if issubclass(dtype, np.integer) and not np.array_equal(converted, array):
+        raise InputError(f"{name} holds values that are not whole numbers", expected=dtype.__name__)
+    return converted

@@ -12,6 +12,8 @@ import msgspec
 from .errors import ArtifactError
 
 __all__ = [
+    "EMBEDDED_KEY",
+    "MANIFEST_LIMIT",
     "SCHEMA_VERSION",
     "Accuracy",
     "Calibration",
@@ -26,35 +28,49 @@ __all__ = [
 ]
 
 SCHEMA_VERSION = 1
+EMBEDDED_KEY = "yolo12edge"
+"""Key of the embedded manifest among the metadata of a model file."""
+MANIFEST_LIMIT = 8 << 20
+"""Largest manifest that is read, in bytes."""
 
 Task = Literal["detect"]
 Precision = Literal["fp32", "fp16", "int8"]
 Format = Literal["onnx", "torch"]
-Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
-Positive = Annotated[int, msgspec.Meta(ge=1)]
+# \Z and not $: Python's $ also matches before a final newline.
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+# Parts of portable characters that do not begin with a dot: neither "..", an absolute path, a drive, a backslash
+# nor a hidden file can be written so.
+RelativePath = Annotated[
+    str, msgspec.Meta(max_length=200, pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*\Z")
+]
+Positive = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+ImageSide = Annotated[int, msgspec.Meta(ge=1, le=16384)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
+NonNegative = Annotated[float, msgspec.Meta(ge=0)]
+Milliseconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
-class _Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=False):
-    """Base of all parts: immutable, keyword-only, unknown fields refused."""
+class _Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of all parts: immutable, unknown fields refused (``kw_only`` is not inherited, so each part says it)."""
 
 
-class InputSpec(_Struct):
+class InputSpec(_Struct, kw_only=True):
     """The one image input: NCHW, RGB, letterboxed, ``pixel * scale``."""
 
     name: Name
-    batch: Positive
-    height: Positive
-    width: Positive
+    batch: Annotated[int, msgspec.Meta(ge=1, le=1024)]
+    height: ImageSide
+    width: ImageSide
     dtype: Literal["float32"] = "float32"
     layout: Literal["NCHW"] = "NCHW"
     color: Literal["RGB"] = "RGB"
     resize: Literal["letterbox"] = "letterbox"
     pad_value: Annotated[int, msgspec.Meta(ge=0, le=255)] = 114
-    scale: float = 1.0 / 255.0
+    scale: Annotated[float, msgspec.Meta(gt=0)] = 1.0 / 255.0
 
 
-class OutputSpec(_Struct):
+class OutputSpec(_Struct, kw_only=True):
     """One output tensor and its meaning.
 
     ``boxes``: (batch, 4, candidates), left, top, right, bottom in pixels of the network input.
@@ -67,15 +83,15 @@ class OutputSpec(_Struct):
     dtype: Literal["float32"] = "float32"
 
 
-class FileEntry(_Struct):
+class FileEntry(_Struct, kw_only=True):
     """One file of the artifact, relative to its directory."""
 
-    path: Name
+    path: RelativePath
     sha256: Sha256
-    bytes: Annotated[int, msgspec.Meta(ge=0)]
+    bytes: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
-class Calibration(_Struct):
+class Calibration(_Struct, kw_only=True):
     """How activation ranges of an INT8 artifact were found."""
 
     method: Name
@@ -87,43 +103,43 @@ class Calibration(_Struct):
     reduced_range: bool
 
 
-class Parity(_Struct):
+class Parity(_Struct, kw_only=True):
     """Numeric agreement with the source on real or generated images."""
 
     source: str
     images: Positive
-    max_box_error_px: float
-    max_score_error: float
+    max_box_error_px: NonNegative
+    max_score_error: NonNegative
 
 
-class Accuracy(_Struct):
-    """COCO-style average precision of this artifact and of its float twin, same images."""
+class Accuracy(_Struct, kw_only=True):
+    """COCO-style average precision, 0 to 1, of this artifact and of its float twin on the same images."""
 
     dataset: str
     split: str
     images: Positive
-    ap: float
-    ap50: float
-    ap75: float
+    ap: Fraction
+    ap50: Fraction
+    ap75: Fraction
     reference: str
-    reference_ap: float
-    reference_ap50: float
-    reference_ap75: float
+    reference_ap: Fraction
+    reference_ap50: Fraction
+    reference_ap75: Fraction
 
 
-class Latency(_Struct):
+class Latency(_Struct, kw_only=True):
     """Median time of the engine alone, this artifact and its float twin interleaved, in ms."""
 
     engine: str
     device: str
-    threads: int
+    threads: Annotated[int, msgspec.Meta(ge=0, le=65536)]
     samples: Positive
-    median_ms: float
+    median_ms: Milliseconds
     reference: str
-    reference_median_ms: float
+    reference_median_ms: Milliseconds
 
 
-class Report(_Struct):
+class Report(_Struct, kw_only=True):
     """What was measured when the artifact was made; absent parts were not measured."""
 
     parity: Parity | None = None
@@ -131,79 +147,145 @@ class Report(_Struct):
     latency: Latency | None = None
 
 
-class Provenance(_Struct):
+class Provenance(_Struct, kw_only=True):
     """Where the artifact comes from."""
 
     checkpoint_sha256: Sha256
-    created: str
+    created: Annotated[str, msgspec.Meta(max_length=40)]
     versions: dict[str, str]
     weights_license: str | None = None
 
 
-class Manifest(_Struct):
-    """Everything a ``Runtime`` needs to know about an artifact."""
+class Manifest(_Struct, kw_only=True):
+    """Everything a ``Runtime`` needs to know about an artifact.
+
+    ``files`` is empty in a manifest that is embedded in a model file, or that has not been written yet.
+    """
 
     schema_version: int
     task: Task
     scale: Literal["n", "s", "m", "l", "x"]
     variant: Literal["v1", "turbo"]
-    class_names: Annotated[list[str], msgspec.Meta(min_length=1)]
+    class_names: Annotated[list[Name], msgspec.Meta(min_length=1)]
     format: Format
     precision: Precision
     input: InputSpec
     outputs: list[OutputSpec]
-    files: list[FileEntry]
+    files: list[FileEntry] = []
     provenance: Provenance
     calibration: Calibration | None = None
     report: Report = Report()
 
     def to_json(self) -> bytes:
-        """Return the manifest as indented UTF-8 JSON."""
-        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+        """Return the content of ``manifest.json``: indented UTF-8 JSON.
+
+        Raises:
+            ArtifactError: If ``from_json`` would refuse it.
+        """
+        text = self._encoded()
+        Manifest.from_json(text)
+        return msgspec.json.format(text, indent=2) + b"\n"
 
     @classmethod
     def from_json(cls, text: bytes | str, *, source: str = "manifest") -> Manifest:
-        """Parse and validate a manifest.
+        """Parse and validate the content of a ``manifest.json``.
 
         Args:
             text: JSON as ``to_json`` writes it.
             source: Where it was read, for the message.
 
         Raises:
-            ArtifactError: If it is not JSON, of another schema version, or breaks the schema.
+            ArtifactError: If it is too long, not JSON, of another schema version, breaks the schema, contradicts
+                itself or names no file.
         """
-        try:
-            raw: Any = msgspec.json.decode(text)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise ArtifactError(f"{source} is not valid JSON: {error}", remedy="export the artifact again") from error
-        version = raw.get("schema_version") if isinstance(raw, dict) else None
-        if version != SCHEMA_VERSION:
+        manifest = cls._decoded(text, source)
+        if not manifest.files:
+            raise ArtifactError(f"{source} names no file", remedy="export the artifact again")
+        return manifest
+
+    def to_embedded_json(self) -> str:
+        """Return the form that goes into the model file itself, as compact JSON.
+
+        Left out is what does not belong to the model: the files (a file cannot hold its own digest), the report
+        (measured once the file is finished) and the time of creation, so that equal models are equal bytes.
+
+        Raises:
+            ArtifactError: If ``from_embedded_json`` would refuse it.
+        """
+        provenance = msgspec.structs.replace(self.provenance, created="")
+        lone = msgspec.structs.replace(self, files=[], report=Report(), provenance=provenance)
+        text = lone._encoded()
+        Manifest.from_embedded_json(text)
+        return text.decode()
+
+    @classmethod
+    def from_embedded_json(cls, text: bytes | str, *, source: str = "embedded manifest") -> Manifest:
+        """Parse and validate a manifest that was found inside a model file.
+
+        Args:
+            text: JSON as ``to_embedded_json`` writes it.
+            source: Where it was read, for the message.
+
+        Raises:
+            ArtifactError: As ``from_json``; also if it names files, which a lone model file does not have.
+        """
+        manifest = cls._decoded(text, source)
+        if manifest.files:
             raise ArtifactError(
-                f"{source} has schema version {version!r}",
-                expected=f"version {SCHEMA_VERSION}",
-                remedy="export the artifact again with this version of yolo12edge, or install the one that made it",
+                f"{source} names {len(manifest.files)} files", expected="none", remedy="export the artifact again"
             )
-        try:
-            manifest = msgspec.convert(raw, cls)
-        except msgspec.ValidationError as error:
-            raise ArtifactError(f"{source} breaks the manifest schema: {error}", remedy="export it again") from error
-        manifest.check(source)
         return manifest
 
     def check(self, source: str = "manifest") -> None:
         """Check what the schema's types cannot say.
 
         Raises:
-            ArtifactError: If outputs, classes and input do not fit each other.
+            ArtifactError: If outputs, classes, input, files, precision and calibration do not fit each other.
         """
         problem = self._problem()
         if problem:
             raise ArtifactError(f"{source} contradicts itself: {problem}", remedy="export the artifact again")
 
+    def _encoded(self) -> bytes:
+        try:
+            return msgspec.json.encode(self, order="deterministic")
+        except (msgspec.MsgspecError, ValueError, TypeError) as error:
+            raise ArtifactError(f"the manifest cannot be written as JSON: {error}") from error
+
+    @classmethod
+    def _decoded(cls, text: bytes | str, source: str) -> Manifest:
+        if len(text) > MANIFEST_LIMIT:
+            raise ArtifactError(f"{source} is larger than {MANIFEST_LIMIT >> 20} MiB", remedy="export it again")
+        try:
+            raw: Any = msgspec.json.decode(text)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise ArtifactError(
+                f"{source} is not valid JSON: {_brief(error)}", remedy="export the artifact again"
+            ) from error
+        version = raw.get("schema_version") if isinstance(raw, dict) else None
+        if version != SCHEMA_VERSION:
+            # Anything may stand there; only a number of sane size is worth repeating.
+            sane = isinstance(version, int) and not isinstance(version, bool) and abs(version) < 1 << 31
+            raise ArtifactError(
+                f"{source} has schema version {version}" if sane else f"{source} states no schema version",
+                expected=f"version {SCHEMA_VERSION}",
+                remedy="export the artifact again with this version of yolo12edge, or install the one that made it",
+            )
+        try:
+            manifest = msgspec.convert(raw, cls)
+        except (msgspec.ValidationError, RecursionError) as error:
+            raise ArtifactError(
+                f"{source} breaks the manifest schema: {_brief(error)}", remedy="export it again"
+            ) from error
+        manifest.check(source)
+        return manifest
+
     def _problem(self) -> str | None:
         by_role = {output.role: output for output in self.outputs}
         if len(by_role) != len(self.outputs) or set(by_role) != {"boxes", "scores"}:
-            return f"output roles are {[output.role for output in self.outputs]}, not one 'boxes' and one 'scores'"
+            return f"it has {len(self.outputs)} outputs, not one 'boxes' and one 'scores'"
+        if len({output.name for output in self.outputs}) != len(self.outputs):
+            return f"both outputs are named {self.outputs[0].name!r}"
         boxes, scores = by_role["boxes"].shape, by_role["scores"].shape
         if boxes[1] != 4:
             return f"boxes have {boxes[1]} coordinates, not 4"
@@ -213,8 +295,29 @@ class Manifest(_Struct):
             return f"boxes have {boxes[2]} candidates and scores {scores[2]}"
         if boxes[0] != self.input.batch or scores[0] != self.input.batch:
             return f"outputs have batch {boxes[0]} and {scores[0]}, the input {self.input.batch}"
-        if not self.files:
-            return "it names no file"
         if (self.precision == "int8") != (self.calibration is not None):
-            return f"precision is {self.precision} and calibration is {'absent' if self.calibration is None else 'given'}"
+            return (
+                f"precision is {self.precision} and calibration is {'absent' if self.calibration is None else 'given'}"
+            )
+        return self._path_problem()
+
+    def _path_problem(self) -> str | None:
+        seen: set[str] = set()
+        # Lower case: the file systems of Windows and macOS do not tell "Model.onnx" from "model.onnx".
+        for path in (entry.path.lower() for entry in self.files):
+            if path == "manifest.json":
+                return "it lists manifest.json itself"
+            if path in seen:
+                return f"it lists the file {path!r} twice"
+            seen.add(path)
+        for path in seen:
+            parents = path.split("/")[:-1]
+            if any("/".join(parents[: depth + 1]) in seen for depth in range(len(parents))):
+                return f"it lists a file that is also a directory of {path!r}"
         return None
+
+
+def _brief(error: Exception) -> str:
+    """Return the error's text fit for a terminal: it may quote the file, with any length and any control character."""
+    text = str(error)
+    return "".join(char if char.isprintable() else "?" for char in text[:200]) + ("…" if len(text) > 200 else "")

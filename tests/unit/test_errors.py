@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from yolo12edge import errors
+from yolo12edge.errors import ExportError, InputError, MissingDependencyError, VerificationError, Yolo12EdgeError
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (InputError("the list is empty"), "the list is empty."),
+        (InputError("the list is empty."), "the list is empty."),
+        (InputError("size is 3", expected="4"), "size is 3. Expected: 4."),
+        (InputError("size is 3", remedy="give 4."), "size is 3. Remedy: give 4."),
+        (InputError("size is 3", expected="4", remedy="give 4"), "size is 3. Expected: 4. Remedy: give 4."),
+    ],
+)
+def test_message_says_fact_expectation_and_remedy_in_that_order(error: InputError, message: str) -> None:
+    assert str(error) == message
+
+
+def test_parts_stay_readable() -> None:
+    error = InputError("a", expected="b", remedy="c")
+    assert (error.fact, error.expected, error.remedy) == ("a", "b", "c")
+
+
+def test_missing_dependency_names_the_command() -> None:
+    error = MissingDependencyError("onnxruntime", extra="onnxruntime", purpose="to run ONNX artifacts")
+    assert "'onnxruntime' is not installed; it is needed to run ONNX artifacts." in str(error)
+    assert "pip install 'yolo12edge[onnxruntime]'" in str(error)
+
+
+def test_every_public_error_has_the_one_base() -> None:
+    for name in errors.__all__:
+        assert issubclass(getattr(errors, name), Yolo12EdgeError), name
+    assert issubclass(VerificationError, ExportError)
+
+
+@pytest.mark.parametrize("name", sorted(set(errors.__all__) - {"MissingDependencyError"}))
+def test_errors_cross_processes(name: str) -> None:
+    """Data-loading workers hand their errors over by pickle."""
+    error = getattr(errors, name)("fact", expected="this", remedy="that")
+    twin = pickle.loads(pickle.dumps(error))
+    assert type(twin) is type(error)
+    assert str(twin) == str(error)
+    assert twin.remedy == "that"

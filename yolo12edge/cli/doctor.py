@@ -1,0 +1,316 @@
+"""``yolo12edge doctor``: which engines are usable on this machine and why not, and what the machine is."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from rich.table import Table
+
+__all__ = ["ENGINES", "Engine", "EngineState", "diagnose", "doctor"]
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """An inference engine that may be installed.
+
+    Attributes:
+        module: What is imported.
+        extra: The extra of yolo12edge that brings it, where this version has one.
+        distributions: Packages that contain the module; the first is the one to install.
+        devices: Python expression over the imported module ``m``: a list of what it can run on.
+        backend: Module of ``yolo12edge.runtimes`` that drives it.
+        needs_nvidia: Whether it is of no use without an NVIDIA GPU.
+    """
+
+    module: str
+    extra: str
+    distributions: tuple[str, ...]
+    devices: str
+    backend: str
+    needs_nvidia: bool = False
+
+
+ENGINES = (
+    Engine(
+        "onnxruntime",
+        "onnxruntime",
+        ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-qnn"),
+        "m.get_available_providers()",
+        "ort_backend",
+    ),
+    Engine("openvino", "openvino", ("openvino",), "list(m.Core().available_devices)", "openvino_backend"),
+    Engine(
+        "tensorrt",
+        "tensorrt",
+        ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
+        "[]",
+        "tensorrt_backend",
+        needs_nvidia=True,
+    ),
+    Engine("tensorrt_rtx", "tensorrt-rtx", ("tensorrt-rtx",), "[]", "tensorrt_rtx_backend", needs_nvidia=True),
+    Engine("coremltools", "coreml", ("coremltools",), "[]", "coreml_backend"),
+    Engine(
+        "torch",
+        "train",
+        ("torch",),
+        "['cpu'] + ['cuda'] * m.cuda.is_available() + ['mps'] * m.backends.mps.is_available()",
+        "torch_backend",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineState:
+    """What was found of one engine.
+
+    Attributes:
+        name: Its module.
+        usable: Whether ``Runtime`` can use it here.
+        version: Of the installed package; None if there is none.
+        devices: What it says it can run on.
+        reason: Why it is not usable, or "".
+        remedy: What to do about that, or "".
+    """
+
+    name: str
+    usable: bool
+    version: str | None
+    devices: tuple[str, ...]
+    reason: str
+    remedy: str
+
+
+def doctor(*, json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False) -> None:
+    """Show which engines are usable on this machine, and why the others are not.
+
+    Exit code 1: no engine is usable.
+    """
+    facts = diagnose()
+    if json:
+        import msgspec
+
+        typer.echo(msgspec.json.format(msgspec.json.encode(facts), indent=2).decode())
+    else:
+        _print(facts)
+    if not any(engine["usable"] for engine in facts["engines"]):
+        raise typer.Exit(1)
+
+
+def diagnose() -> dict[str, Any]:
+    """Return what ``doctor --json`` prints.
+
+    Keys: ``yolo12edge`` (its version), ``machine`` (as ``machine_summary``), ``gpus``, ``engines`` (each with the
+    fields of ``EngineState``) and ``advice`` (sentences).
+    """
+    from .. import __version__
+    from ..machine import machine_summary, nvidia_gpus
+
+    gpus = nvidia_gpus()
+    return {
+        "yolo12edge": __version__,
+        "machine": machine_summary(),
+        "gpus": gpus,
+        "engines": [asdict(state) for state in probe(ENGINES, has_nvidia=bool(gpus))],
+        "advice": advice(),
+    }
+
+
+def advice() -> list[str]:
+    """Return what the processor means for INT8, in sentences."""
+    import platform
+
+    from ..machine import cpu_features, has_vnni, int8_saturates
+
+    features = cpu_features()
+    if has_vnni():
+        return ["VNNI: INT8 runs at full speed, with 8-bit weights."]
+    if int8_saturates():
+        return [
+            "No VNNI: INT8 sums saturate in ONNX Runtime on this processor, so use 7-bit weights for it "
+            "(the exporter's choice on such a machine); INT8 may be no faster than float here: measure."
+        ]
+    if features & {"dotprod", "i8mm"}:
+        return ["ARM dot product: INT8 runs at full speed, with 8-bit weights."]
+    if features:
+        return ["No dot-product instructions: INT8 may be no faster than float here: measure."]
+    return [f"The features of this processor ({platform.machine()}) are not known: measure INT8 against float."]
+
+
+def probe(engines: tuple[Engine, ...], *, has_nvidia: bool) -> list[EngineState]:
+    """Import every installed engine in a process of its own, all at the same time.
+
+    A process of its own because a broken native library may end the process that loads it.
+    """
+    from importlib.util import find_spec
+
+    running = [_start(engine) if find_spec(engine.module) else None for engine in engines]
+    return [
+        _state(engine, _finish(process) if process else None, has_nvidia=has_nvidia)
+        for engine, process in zip(engines, running, strict=True)
+    ]
+
+
+_MARK = "yolo12edge-doctor:"  # engines may print on import; the answer is the line with this mark
+_PROBE = """
+import sys
+sys.path[:] = {paths!r}
+import json, importlib
+m = importlib.import_module({module!r})
+answer = {{"version": str(getattr(m, "__version__", "")), "devices": []}}
+try:
+    answer["devices"] = [str(item) for item in {devices}]
+except Exception as error:
+    answer["error"] = f"it cannot list its devices: {{error}}"
+print({mark!r} + json.dumps(answer))
+"""
+_SECONDS = 120
+
+
+def _start(engine: Engine) -> subprocess.Popen[str]:
+    import subprocess
+    import sys
+
+    code = _PROBE.format(module=engine.module, devices=engine.devices, mark=_MARK, paths=sys.path)
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
+    )
+
+
+def _finish(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """Return the probe's answer; ``error`` says why there is none."""
+    import json
+    import subprocess
+
+    try:
+        output, errors = process.communicate(timeout=_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return {"error": f"importing it took more than {_SECONDS} s"}
+    for line in output.splitlines():
+        if line.startswith(_MARK):
+            answer: dict[str, Any] = json.loads(line[len(_MARK) :])
+            return answer
+    if process.returncode < 0:
+        return {"error": f"importing it crashed with signal {-process.returncode}"}
+    last = errors.strip().splitlines()[-1:] or [f"exit status {process.returncode}"]
+    return {"error": f"importing it failed: {last[0]}"}
+
+
+def _state(engine: Engine, answer: dict[str, Any] | None, *, has_nvidia: bool) -> EngineState:
+    versions = _versions(engine.distributions)
+    installed = ", ".join(f"{name} {version}" for name, version in versions.items())
+    reason = remedy = ""
+    if not _has_backend(engine):
+        reason = "this version of yolo12edge has no backend for it"
+    elif answer is None:
+        reason, remedy = "not installed", _install(engine)
+    elif "error" in answer:
+        reason, remedy = answer["error"], f"pip install --force-reinstall {next(iter(versions), engine.module)}"
+    elif engine.needs_nvidia and not has_nvidia:
+        reason, remedy = "no NVIDIA GPU found", "install the NVIDIA driver, if there is a GPU, so that nvidia-smi runs"
+    if answer is not None and engine.module == "onnxruntime" and len(versions) > 1:
+        reason = f"{installed} are installed together and overwrite each other"
+        remedy = f"pip uninstall {' '.join(versions)}, then install one of them"
+    answer = answer or {}
+    return EngineState(
+        name=engine.module,
+        usable=not reason,
+        version=answer.get("version") or next(iter(versions.values()), None),
+        devices=tuple(answer.get("devices", ())),
+        reason=reason,
+        remedy=remedy,
+    )
+
+
+def _versions(distributions: tuple[str, ...]) -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for name in distributions:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _install(engine: Engine) -> str:
+    """Return the command that installs an engine: by our extra, where the installed yolo12edge has it."""
+    from importlib.metadata import PackageNotFoundError, metadata
+
+    try:
+        extras = metadata("yolo12edge").get_all("Provides-Extra") or []
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        extras = []
+    if engine.extra in extras:
+        return f"pip install 'yolo12edge[{engine.extra}]'"
+    return f"pip install {engine.distributions[0]}"
+
+
+def _has_backend(engine: Engine) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(f"yolo12edge.runtimes.{engine.backend}") is not None
+
+
+def _print(facts: dict[str, Any]) -> None:
+    from rich.text import Text
+
+    from ._console import out
+
+    out.print(_machine_table(facts))
+    out.print(_engine_table(facts["engines"]))
+    for sentence in facts["advice"]:
+        out.print(Text(sentence, style="yellow" if sentence.startswith("No ") else ""))
+
+
+def _machine_table(facts: dict[str, Any]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    machine = facts["machine"]
+    memory, available = machine["memory_bytes"], machine["memory_available_bytes"]
+    rows = {
+        "yolo12edge": facts["yolo12edge"],
+        "Python": machine["python"],
+        "system": f"{machine['os']}, {machine['machine']}",
+        "board": machine["board"],
+        "processor": machine["cpu"],
+        "features": ", ".join(machine["cpu_features"]) or "unknown",
+        "cores": f"{machine['cores_logical']}, of which this process may use {machine['cores_usable']:g}"
+        if machine["cores_usable"]
+        else None,
+        "memory": f"{memory / 2**30:.1f} GiB{f', {available / 2**30:.1f} GiB free' if available else ''}"
+        if memory
+        else None,
+    }
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in rows.items():
+        if value:
+            table.add_row(Text(name, style="dim"), Text(str(value)))
+    for gpu in facts["gpus"] or [{"none": "nvidia-smi lists none"}]:
+        table.add_row(Text("NVIDIA GPU", style="dim"), Text(", ".join(gpu.values())))
+    return table
+
+
+def _engine_table(engines: list[dict[str, Any]]) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("engine", "", "version", "details", box=SIMPLE_HEAD, pad_edge=False)
+    table.columns[3].overflow = "fold"
+    for engine in engines:
+        mark = Text("usable", style="green") if engine["usable"] else Text("no", style="red")
+        details = ", ".join(engine["devices"]) if engine["usable"] else engine["reason"]
+        if engine["remedy"]:
+            details += f"\n→ {engine['remedy']}"
+        table.add_row(Text(engine["name"]), mark, Text(engine["version"] or ""), Text(details))
+    return table

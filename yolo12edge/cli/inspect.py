@@ -1,0 +1,302 @@
+"""``yolo12edge inspect``: what an artifact, a lone model file or a checkpoint is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ..manifest import Accuracy, Latency, Manifest
+
+__all__ = ["describe", "inspect"]
+
+_AGPL = (
+    "The weights are under {}: whoever gives them on, or offers them over a network, may have to publish the source "
+    "of the whole work under that licence. Ask for other terms, or train weights of your own with `yolo12edge train`."
+)
+
+
+def inspect(
+    path: Annotated[Path, typer.Argument(help="Artifact directory, .onnx file or .safetensors checkpoint.")],
+    *,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Show what an artifact, an .onnx file or a checkpoint is, and verify its files.
+
+    Exit code 1: a file is missing or was altered.
+    """
+    facts = describe(path)
+    if json:
+        import msgspec
+
+        typer.echo(msgspec.json.format(msgspec.json.encode(facts), indent=2).decode())
+    else:
+        _print(facts)
+    if not facts["verified"]:
+        raise typer.Exit(1)
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Return what ``inspect --json`` prints.
+
+    Keys: ``kind`` (``artifact``, ``onnx`` or ``checkpoint``), ``path``, ``verified``, ``files`` (each with ``path``,
+    ``bytes``, ``sha256`` and ``problem``, which is null if the file is as listed), ``warnings``, and ``manifest`` or,
+    of a checkpoint, ``checkpoint`` and ``parameters``.
+
+    Raises:
+        ArtifactError: If it is no artifact, or its manifest is not valid.
+        CheckpointError: If it is a damaged checkpoint.
+        InputError: If it does not exist, or is a file of another kind.
+    """
+    from ..artifact import MANIFEST_NAME, read_embedded_manifest, read_manifest
+    from ..errors import InputError
+
+    if not path.exists():
+        raise InputError(f"{path} does not exist", expected="an artifact directory, .onnx file or checkpoint")
+    if path.is_dir():
+        manifest = read_manifest(path)
+        return _facts("artifact", path, _listed_files(path, manifest), manifest.provenance.weights_license, manifest)
+    if path.name == MANIFEST_NAME:
+        raise InputError(f"{path} is only the manifest", remedy=f"yolo12edge inspect {path.parent}")
+    suffix = path.suffix.lower()
+    if suffix == ".onnx":
+        manifest = read_embedded_manifest(path)
+        return _facts("onnx", path, [_lone_file(path)], manifest.provenance.weights_license, manifest)
+    if suffix == ".safetensors":
+        from ..checkpoint import read_header
+
+        header = read_header(path)
+        facts = _facts("checkpoint", path, [_lone_file(path)], header.meta.weights_license, None)
+        return {**facts, "parameters": header.parameters, "checkpoint": _plain(header.meta)}
+    remedy = f"yolo12edge import {path}" if suffix in {".pt", ".pth"} else ""
+    raise InputError(
+        f"{path} is a file of unknown kind", expected="an artifact directory, .onnx or .safetensors", remedy=remedy
+    )
+
+
+def _facts(
+    kind: str, path: Path, files: list[dict[str, Any]], weights_license: str | None, manifest: Manifest | None
+) -> dict[str, Any]:
+    agpl = weights_license is not None and "AGPL" in weights_license.upper()
+    facts: dict[str, Any] = {
+        "kind": kind,
+        "path": str(path),
+        "verified": all(file["problem"] is None for file in files),
+        "files": files,
+        "warnings": [_AGPL.format(weights_license)] if agpl else [],
+    }
+    if manifest is not None:
+        facts["warnings"] += _measured_warnings(manifest)
+        facts["manifest"] = _plain(manifest)
+    return facts
+
+
+def _plain(struct: Any) -> dict[str, Any]:
+    import msgspec
+
+    plain: dict[str, Any] = msgspec.to_builtins(struct)
+    return plain
+
+
+def _listed_files(directory: Path, manifest: Manifest) -> list[dict[str, Any]]:
+    from ..artifact import verify_file
+    from ..errors import ArtifactError
+
+    files = []
+    for entry in manifest.files:
+        problem = None
+        try:
+            verify_file(directory, entry)
+        except ArtifactError as error:
+            problem = error.fact
+        files.append({**_plain(entry), "problem": problem})
+    return files
+
+
+def _lone_file(path: Path) -> dict[str, Any]:
+    from ..files import sha256_of
+
+    return {"path": path.name, "sha256": sha256_of(path), "bytes": path.stat().st_size, "problem": None}
+
+
+def _measured_warnings(manifest: Manifest) -> list[str]:
+    latency = manifest.report.latency
+    if latency is None or manifest.precision == "fp32" or latency.median_ms < latency.reference_median_ms:
+        return []
+    return [
+        f"{manifest.precision} is not faster than {latency.reference} where it was measured ({latency.device}): "
+        "ship the float artifact for such a device."
+    ]
+
+
+# From here on: printing. Everything that comes from a file goes through ``_cell``, because a file may hold terminal
+# escape sequences or the markup of rich.
+
+
+def _print(facts: dict[str, Any]) -> None:
+    from ._console import out
+
+    out.print(_title(facts))
+    if facts["kind"] == "checkpoint":
+        out.print(_rows(_checkpoint_rows(facts)))
+    else:
+        manifest = _manifest_of(facts)
+        out.print(_rows(_manifest_rows(manifest)))
+        _print_report(manifest)
+    out.print(_file_table(facts))
+    for warning in facts["warnings"]:
+        out.print(_cell(f"Warning: {warning}", "yellow"))
+
+
+def _manifest_of(facts: dict[str, Any]) -> Manifest:
+    import msgspec
+
+    from ..manifest import Manifest
+
+    return msgspec.convert(facts["manifest"], Manifest)
+
+
+def _cell(value: object, style: str = "") -> Any:
+    from rich.text import Text
+
+    visible = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(value))
+    return Text(visible, style=style)
+
+
+def _title(facts: dict[str, Any]) -> Any:
+    words = {"artifact": "Artifact", "onnx": "ONNX file with embedded manifest", "checkpoint": "Checkpoint"}
+    return _cell(f"{words[facts['kind']]} {facts['path']}", "bold")
+
+
+def _table(*columns: str) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(*columns, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for column in table.columns[1:]:
+        column.overflow = "fold"
+    return table
+
+
+def _rows(rows: Iterable[tuple[str, str]]) -> Table:
+    table = _table("", "")
+    table.show_header = False
+    for name, value in rows:
+        table.add_row(_cell(name, "dim"), _cell(value))
+    return table
+
+
+def _classes(names: list[str]) -> str:
+    shown = ", ".join(names[:20])
+    return f"{len(names)}: {shown}{', …' if len(names) > 20 else ''}"
+
+
+def _licence(weights_license: str | None) -> str:
+    return weights_license or "not stated"
+
+
+def _manifest_rows(manifest: Manifest) -> list[tuple[str, str]]:
+    spec = manifest.input
+    rows = [
+        ("model", f"YOLO12{manifest.scale} ({manifest.variant}), {manifest.task}"),
+        ("classes", _classes(manifest.class_names)),
+        ("format", f"{manifest.format}, {manifest.precision}"),
+        (
+            "input",
+            f"{spec.name}: {spec.batch}x3x{spec.height}x{spec.width} {spec.dtype}, {spec.layout}, {spec.color}, "
+            f"{spec.resize} padded with {spec.pad_value}, pixel * {spec.scale:.6g}",
+        ),
+    ]
+    for output in manifest.outputs:
+        rows.append(("output", f"{output.name}: {'x'.join(map(str, output.shape))} {output.dtype}, {output.role}"))
+    if calibration := manifest.calibration:
+        rows.append(
+            (
+                "calibration",
+                f"{calibration.method} over {len(calibration.images)} images of {calibration.split!r}, placement "
+                f"{calibration.placement}, {len(calibration.float_nodes)} nodes kept float, "
+                f"{7 if calibration.reduced_range else 8}-bit weights",
+            )
+        )
+    if parity := manifest.report.parity:
+        rows.append(
+            (
+                "agreement",
+                f"with {parity.source} on {parity.images} images: boxes within {parity.max_box_error_px:.3g} px, "
+                f"scores within {parity.max_score_error:.3g}",
+            )
+        )
+    versions = ", ".join(f"{name} {version}" for name, version in manifest.provenance.versions.items())
+    return [
+        *rows,
+        ("made", f"{manifest.provenance.created or 'at an unknown time'} with {versions or 'unknown versions'}"),
+        ("checkpoint", f"sha256 {manifest.provenance.checkpoint_sha256}"),
+        ("weights licence", _licence(manifest.provenance.weights_license)),
+    ]
+
+
+def _checkpoint_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    meta = facts["checkpoint"]
+    training = ", ".join(f"{key} {value}" for key, value in meta["training"].items())
+    return [
+        ("model", f"YOLO12{meta['scale']} ({meta['variant']}), {meta['task']}"),
+        ("classes", _classes(meta["class_names"])),
+        ("parameters", f"{facts['parameters']:,}"),
+        ("image size", f"{meta['image_size']} px"),
+        ("source", meta["source"]),
+        ("training", training or "nothing recorded"),
+        ("weights licence", _licence(meta["weights_license"])),
+    ]
+
+
+def _print_report(manifest: Manifest) -> None:
+    from ._console import out
+
+    if accuracy := manifest.report.accuracy:
+        out.print(_accuracy_table(accuracy, manifest.precision))
+    if latency := manifest.report.latency:
+        out.print(_latency_table(latency, manifest.precision))
+    if accuracy is None and latency is None:
+        out.print(_cell("Accuracy and latency: not measured.", "dim"))
+
+
+def _accuracy_table(accuracy: Accuracy, precision: str) -> Table:
+    title = f"Accuracy on {accuracy.dataset}, {accuracy.split}, {accuracy.images} images (points)"
+    table = _table("", "AP50-95", "AP50", "AP75")
+    table.title = _cell(title, "bold")
+    own = (accuracy.ap, accuracy.ap50, accuracy.ap75)
+    reference = (accuracy.reference_ap, accuracy.reference_ap50, accuracy.reference_ap75)
+    table.add_row(_cell(precision), *(f"{100 * value:.2f}" for value in own))
+    table.add_row(_cell(accuracy.reference), *(f"{100 * value:.2f}" for value in reference))
+    table.add_row("difference", *(f"{100 * (a - b):+.2f}" for a, b in zip(own, reference, strict=True)))
+    return table
+
+
+def _latency_table(latency: Latency, precision: str) -> Table:
+    table = _table("", "median ms", "speed-up")
+    table.title = _cell(
+        f"Latency of {latency.engine} on {latency.device}, {latency.threads or 'default'} threads, "
+        f"{latency.samples} samples",
+        "bold",
+    )
+    table.add_row(
+        _cell(precision), f"{latency.median_ms:.2f}", f"{latency.reference_median_ms / latency.median_ms:.2f}x"
+    )
+    table.add_row(_cell(latency.reference), f"{latency.reference_median_ms:.2f}", "1.00x")
+    return table
+
+
+def _file_table(facts: dict[str, Any]) -> Table:
+    table = _table("file", "bytes", "sha256", "")
+    for file in facts["files"]:
+        if file["problem"]:
+            state = _cell(file["problem"], "bold red")
+        else:
+            state = _cell("verified", "green") if facts["kind"] == "artifact" else _cell("")
+        table.add_row(_cell(file["path"]), f"{file['bytes']:,}", _cell(f"{file['sha256'][:16]}…"), state)
+    return table

@@ -64,6 +64,7 @@ class Steps:
         self.done = 0
         self.total = total
         self._unit = unit
+        self._note = ""
         self._bar = bar
         self._task = bar.add_task(description, total=total, note="") if bar else None
         self._begin = self._printed = time.monotonic()
@@ -88,8 +89,8 @@ class Steps:
         self.done = done
         self.total = self.total if total is None else total
         if self._bar is not None and self._task is not None:
-            fields = {} if note is None else {"note": note}
-            self._bar.update(self._task, completed=done, total=self.total, **fields)
+            self._note = self._note if note is None else note
+            self._bar.update(self._task, completed=done, total=self.total, note=self._note)
             return
         now = time.monotonic()
         if now - self._printed >= _SPARSE_SECONDS:

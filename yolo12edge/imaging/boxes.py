@@ -14,7 +14,8 @@ def box_area(xyxy: Boxes) -> npt.NDArray[np.float32]:
     """Return areas, shape (n,), square pixels; 0 for a box with no or negative extent."""
     width = np.maximum(xyxy[:, 2] - xyxy[:, 0], np.float32(0))
     height = np.maximum(xyxy[:, 3] - xyxy[:, 1], np.float32(0))
-    return width * height
+    area: npt.NDArray[np.float32] = width * height
+    return area
 
 
 def box_iou(a: Boxes, b: Boxes) -> npt.NDArray[np.float32]:

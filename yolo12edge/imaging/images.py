@@ -61,10 +61,10 @@ def read_image(path: str | os.PathLike[str]) -> npt.NDArray[np.uint8]:
         raise InputError(f"{path} is a damaged {header.format.upper()}", remedy="copy the file again")
     _check_size(path, (image.shape[0], image.shape[1]))
     if image.dtype == np.uint16:
-        return cv2.convertScaleAbs(image, alpha=1 / 257)  # 65535 becomes 255; rounded
+        image = cv2.convertScaleAbs(image, alpha=1 / 257)  # 65535 becomes 255; rounded
     if image.dtype != np.uint8:
         raise InputError(f"{path} has pixels of type {image.dtype}", expected="8 or 16 bits", remedy="convert the file")
-    return image
+    return np.asarray(image, np.uint8)
 
 
 def _read_bytes(path: Path) -> bytes:

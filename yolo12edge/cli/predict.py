@@ -1,0 +1,174 @@
+"""``yolo12edge predict``: detect objects in images, folders and videos."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from ..errors import InputError
+from ..files import atomic_file
+from ..postprocess import Thresholds
+from ..sources import MediaFile, Video, find_media
+from ._console import console, out, progress
+from ._prediction import STAGES, Prediction, predict_media
+
+if TYPE_CHECKING:
+    from ..runtimes.runtime import Device
+
+__all__ = ["predict"]
+
+_DEFAULT = Thresholds()
+
+
+def predict(
+    artifact: Annotated[Path, typer.Argument(help="Artifact directory, .onnx file or .safetensors checkpoint.")],
+    source: Annotated[list[str], typer.Argument(help="Images, folders, patterns or video files.")],
+    out_folder: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for the results.", show_default="runs/predict, with a number if it exists"),
+    ] = None,
+    confidence: Annotated[
+        float, typer.Option("--confidence", min=0.0, max=1.0, help="Lowest confidence to keep.")
+    ] = _DEFAULT.confidence,
+    iou: Annotated[
+        float, typer.Option("--iou", min=0.0, max=1.0, help="IoU above which a better box suppresses another.")
+    ] = _DEFAULT.iou,
+    classes: Annotated[
+        list[str] | None,
+        typer.Option("--classes", help="Names or indices to look for, with commas or repeated.", show_default="all"),
+    ] = None,
+    max_detections: Annotated[
+        int, typer.Option("--max-detections", min=1, help="Most detections of one image.")
+    ] = _DEFAULT.max_detections,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    save_json: Annotated[bool, typer.Option("--save-json", help="Write predictions.json into the folder.")] = False,
+    save_txt: Annotated[bool, typer.Option("--save-txt", help="Write YOLO label files into labels/.")] = False,
+    json_output: Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of a table.")] = False,
+) -> None:
+    """Detect objects in images, folders and videos; write annotated copies and results.
+
+    Ends with 1 if a file could not be read; the other files are done all the same.
+    """
+    media = find_media(source)  # before the model is loaded: a wrong name should show at once
+    folder = out_folder or _free_folder(Path("runs/predict"))
+
+    from ..runtimes import Runtime
+
+    with console.status("Loading the model"):
+        runtime = Runtime(artifact, device=cast("Device", device))
+    with runtime:
+        thresholds = Thresholds(
+            confidence=confidence,
+            iou=iou,
+            max_detections=max_detections,
+            classes=resolve_classes(classes, runtime.manifest.class_names),
+        )
+        with progress("Predicting", _count_frames(media), unit="frames") as steps:
+            result = predict_media(
+                runtime, media, folder, thresholds=thresholds, save_txt=save_txt, advance=steps.advance
+            )
+    header = {
+        "artifact": str(artifact),
+        "device": runtime.device,
+        "class_names": runtime.manifest.class_names,
+        "thresholds": asdict(thresholds),
+    }
+    text = result.to_json(header) if save_json or json_output else b""
+    if save_json:
+        with atomic_file(folder / "predictions.json") as temporary:
+            temporary.write_bytes(text)
+    if json_output:
+        sys.stdout.write(text.decode())
+    else:
+        _print_summary(result, runtime.manifest.class_names, runtime.device, folder, save_json, save_txt)
+    for note in result.notes:
+        console.print(f"Note: {note}", markup=False, soft_wrap=True)
+    if result.errors:
+        console.print(f"[bold red]{len(result.errors)} of {len(media)} files had a problem:[/]")
+        for _, message in result.errors:
+            console.print(f"  {message}", style="red", markup=False, soft_wrap=True)
+        raise typer.Exit(1)
+
+
+def resolve_classes(wanted: Sequence[str] | None, class_names: Sequence[str]) -> tuple[int, ...] | None:
+    """Return class indices for names or indices as typed, ``["car,person", "3"]``; None for all.
+
+    Raises:
+        InputError: If there is no such class.
+    """
+    if not wanted:
+        return None
+    index_of = {name: index for index, name in enumerate(class_names)}
+    found = []
+    for entry in wanted:
+        for name in [entry] if entry in index_of else [part.strip() for part in entry.split(",")]:
+            if name in index_of:
+                found.append(index_of[name])
+            elif name.isascii() and name.isdigit() and int(name) < len(class_names):
+                found.append(int(name))
+            else:
+                shown = ", ".join(class_names[:20]) + (", …" if len(class_names) > 20 else "")
+                raise InputError(
+                    f"there is no class {name!r}",
+                    expected=f"a name or an index from 0 to {len(class_names) - 1}: {shown}",
+                )
+    return tuple(dict.fromkeys(found))
+
+
+def _free_folder(wanted: Path) -> Path:
+    """Return the folder, or the first of ``NAME-2``, ``NAME-3``, … that is not there yet."""
+    folder, number = wanted, 2
+    while folder.exists():
+        folder, number = wanted.with_name(f"{wanted.name}-{number}"), number + 1
+    return folder
+
+
+def _count_frames(media: Sequence[MediaFile]) -> int | None:
+    total = 0
+    for item in media:
+        if item.kind == "image":
+            total += 1
+            continue
+        try:
+            with Video(item.path) as video:
+                count = video.frame_count
+        except InputError:
+            continue  # reported when its turn comes
+        if count is None:
+            return None
+        total += count
+    return total
+
+
+def _print_summary(
+    result: Prediction, class_names: Sequence[str], device: str, folder: Path, save_json: bool, save_txt: bool
+) -> None:
+    if result.objects:
+        table = Table("class", box=None, header_style="bold", pad_edge=False)
+        table.add_column("objects", justify="right")
+        table.add_column("in frames", justify="right")
+        for class_id, count in result.objects.most_common():
+            table.add_row(escape(class_names[class_id]), str(count), str(result.seen_in[class_id]))
+        out.print(table)
+    looked_at = [_plural(result.images, "image")] if result.images else []
+    if result.videos:
+        looked_at.append(f"{_plural(result.videos, 'video')} ({result.frames - result.images} frames)")
+    out.print(f"{_plural(result.objects.total(), 'object')} in {' and '.join(looked_at) or 'no file'}")
+    if result.frames:
+        times = {stage: median(result.milliseconds[stage]) for stage in STAGES}
+        stages = ", ".join(f"{stage} {value:.1f}" for stage, value in times.items())
+        out.print(f"Median ms a frame: {stages}; on {device}", markup=False, soft_wrap=True)
+        extra = [name for name, there in (("predictions.json", save_json), ("labels/", save_txt)) if there]
+        out.print(f"Results in {folder}{' with ' + ' and '.join(extra) if extra else ''}", markup=False, soft_wrap=True)
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

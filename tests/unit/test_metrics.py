@@ -336,7 +336,7 @@ def test_curves_by_hand() -> None:
     assert curves.f1[0, at[0.901]] == 0
     assert np.isnan(curves.f1[1]).all()
     assert curves.best_index is not None
-    assert curves.confidence[curves.best_index] == 0.0  # the lowest of equals
+    assert curves.confidence[curves.best_index] == pytest.approx(0.15)  # the middle of 0 … 0.3
     assert detection_curves([found()], [truth()], ["a"]).best_index is None
 
 

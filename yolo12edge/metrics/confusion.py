@@ -35,7 +35,8 @@ class ConfusionMatrix:
 
     def normalised(self) -> npt.NDArray[np.float64]:
         """Return each row as shares of its sum, so that the diagonal is recall; empty rows are 0."""
-        return self.counts / np.maximum(self.counts.sum(axis=1, keepdims=True), 1)
+        shares: npt.NDArray[np.float64] = self.counts / np.maximum(self.counts.sum(axis=1, keepdims=True), 1)
+        return shares
 
 
 def confusion_matrix(
@@ -72,11 +73,11 @@ def confusion_matrix(
     matched = match_pairs(pairs, priority, detections=len(found_class), targets=len(true_class))
 
     background = len(class_names)
-    counts = np.zeros((background + 1, background + 1), np.int64)
+    size = background + 1
     hit = matched >= 0
     missed = np.ones(len(true_class), bool)
     missed[matched[hit]] = False
-    np.add.at(counts, (true_class[matched[hit]], found_class[hit]), 1)
-    np.add.at(counts, (true_class[missed], background), 1)
-    np.add.at(counts, (background, found_class[~hit]), 1)
+    rows = np.concatenate((true_class[matched[hit]], true_class[missed], np.full(np.count_nonzero(~hit), background)))
+    columns = np.concatenate((found_class[hit], np.full(np.count_nonzero(missed), background), found_class[~hit]))
+    counts = np.bincount(rows * size + columns, minlength=size * size).reshape(size, size)
     return ConfusionMatrix(tuple(class_names), counts, confidence, iou)

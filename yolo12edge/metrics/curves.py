@@ -48,9 +48,17 @@ class DetectionCurves:
 
     @property
     def best_index(self) -> int | None:
-        """Index into ``confidence`` where the mean F1 of the classes is best; None without objects."""
+        """Index into ``confidence`` where the mean F1 of the classes is best; None without objects.
+
+        Where a range of thresholds is equally good it is the middle, which forgives the most.
+        """
         mean = mean_over_classes(self.f1)
-        return None if np.isnan(mean).all() else int(np.nanargmax(mean))
+        if np.isnan(mean).all():
+            return None
+        first = int(mean.argmax())
+        worse = np.flatnonzero(mean[first:] < mean[first])
+        last = first + int(worse[0]) - 1 if worse.size else len(mean) - 1
+        return (first + last) // 2
 
 
 def mean_over_classes(curves: Floats) -> Floats:

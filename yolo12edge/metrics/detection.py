@@ -161,7 +161,7 @@ def _coco_tables(
     if not targets or not num_classes:
         return np.full((10, 101, num_classes, 4, 3), -1.0), np.full((10, num_classes, 4, 3), -1.0)
     try:
-        from faster_coco_eval import COCO, COCOeval_faster
+        from faster_coco_eval import COCO, COCOeval_faster  # type: ignore[import-untyped]
     except ImportError as error:
         raise MissingDependencyError("faster-coco-eval", extra="val", purpose="to compute average precision") from error
 

@@ -1,29 +1,27 @@
 """Pictures of accuracy, training and data, as PNG files.
 
-Every function draws on its own ``Figure``; pyplot and its global state are not touched, so that
-plots may be drawn in any thread and beside a user's own.
+Every function draws on its own ``Figure``; pyplot, with its current figure and its choice of a
+window system, is not touched, so that a user's own plots are not disturbed.
 """
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError, MissingDependencyError
-from ..files import atomic_file
+from ..errors import InputError
+from .canvas import GRID, INK, MUTED, TRAIN, VAL, headline, nothing, percent_formatter, saved_figure
 from .confusion import ConfusionMatrix
 from .curves import DetectionCurves, mean_over_classes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 __all__ = [
     "plot_confidence_curves",
@@ -33,33 +31,9 @@ __all__ = [
     "plot_training_curves",
 ]
 
-_INK = "#1f2933"
-_MUTED = "#8a94a0"
-_GRID = "#e4e7eb"
-_TRAIN = "#2f6fde"
-_VAL = "#e8590c"
 # Okabe and Ito's colours, which stay apart for colour-blind readers
 _CLASS_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#7a5195", "#8c6d31", "#5c6b73")
 _MAX_NAMED_CURVES = 9  # more cannot be told apart; then all are grey under the mean
-_STYLE: dict[str, Any] = {
-    "font.size": 10,
-    "text.color": _INK,
-    "axes.edgecolor": _MUTED,
-    "axes.labelcolor": _INK,
-    "axes.titlesize": 11,
-    "axes.titleweight": "semibold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": _GRID,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "lines.linewidth": 1.8,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-}
 
 
 def plot_training_curves(history: Path | Iterable[Mapping[str, Any]], out: Path) -> None:
@@ -75,32 +49,32 @@ def plot_training_curves(history: Path | Iterable[Mapping[str, Any]], out: Path)
         InputError: If the history has no row with an epoch.
     """
     series = _read_history(history)
-    with _figure(out, size=(13.5, 7.2)) as figure:
-        figure.suptitle("Training", x=0.012, ha="left", fontsize=14, fontweight="bold")
+    with saved_figure(out, size=(13.5, 7.2)) as figure:
+        headline(figure, "Training")
         axes = figure.subplots(2, 3).ravel()
         losses = (("box", "Box loss (CIoU)"), ("cls", "Class loss (BCE)"), ("dfl", "Edge distribution loss (DFL)"))
         for axis, (name, title) in zip(axes, losses, strict=False):
-            for split, colour in (("train", _TRAIN), ("val", _VAL)):
+            for split, colour in (("train", TRAIN), ("val", VAL)):
                 _line(axis, series.get(f"{split}/{name}"), label=split, color=colour)
             axis.set(title=title, ylabel="loss")
             _fit_loss(axis)
         for name, label, colour in (
-            ("val/ap50", "AP50", _VAL),
-            ("val/ap", "AP50-95", _TRAIN),
-            ("val/ap75", "AP75", _MUTED),
+            ("val/ap50", "AP50", VAL),
+            ("val/ap", "AP50-95", TRAIN),
+            ("val/ap75", "AP75", MUTED),
         ):
             _line(axes[3], series.get(name), label=label, color=colour, percent=True)
-        axes[3].set(title="Average precision, val", ylabel="%", ylim=(0, None))
         _mark_best(axes[3], series.get("val/ap"))
+        axes[3].set(title="Average precision, val", ylabel="%", ylim=(0, None))
         for number, name in enumerate(sorted(name for name in series if name == "lr" or name.startswith("lr/"))):
             colour = _CLASS_COLOURS[number % len(_CLASS_COLOURS)]
             _line(axes[4], series[name], label=name.removeprefix("lr/"), color=colour)
         axes[4].set(title="Learning rate", ylim=(0, None))
-        axes[4].ticklabel_format(axis="y", style="sci", scilimits=(-2, 2))
+        axes[4].yaxis.set_major_formatter("{x:g}")
         for name, label, colour in (
-            ("val/precision", "precision", _TRAIN),
-            ("val/recall", "recall", _VAL),
-            ("val/f1", "F1", _MUTED),
+            ("val/precision", "precision", TRAIN),
+            ("val/recall", "recall", VAL),
+            ("val/f1", "F1", MUTED),
         ):
             _line(axes[5], series.get(name), label=label, color=colour, percent=True)
         axes[5].set(title="At the confidence of the best F1, val", ylabel="%", ylim=(0, None))
@@ -109,12 +83,12 @@ def plot_training_curves(history: Path | Iterable[Mapping[str, Any]], out: Path)
             if axis.lines:
                 axis.legend()
             else:
-                _nothing(axis, "not recorded")
+                nothing(axis, "not recorded")
 
 
 def plot_pr_curve(curves: DetectionCurves, out: Path) -> None:
     """Draw precision over recall per class and on average; the area under a curve is its AP."""
-    with _figure(out, size=(8.4, 5.6)) as figure:
+    with saved_figure(out, size=(8.4, 5.6)) as figure:
         axis = figure.subplots()
         _class_curves(
             axis,
@@ -123,19 +97,14 @@ def plot_pr_curve(curves: DetectionCurves, out: Path) -> None:
             curves.precision_at_recall,
             lambda row: f"AP {100 * float(np.mean(row)):.1f} %",
         )
+        axis.xaxis.set_major_formatter(percent_formatter())
         axis.set(title=f"Precision and recall at IoU {curves.iou:.2f}", xlabel="recall", ylabel="precision")
 
 
 def plot_confidence_curves(curves: DetectionCurves, out: Path) -> None:
     """Draw F1, precision and recall over the confidence threshold, per class and on average."""
-    with _figure(out, size=(16.5, 5.2)) as figure:
-        figure.suptitle(
-            f"Effect of the confidence threshold, at IoU {curves.iou:.2f}",
-            x=0.012,
-            ha="left",
-            fontsize=14,
-            fontweight="bold",
-        )
+    with saved_figure(out, size=(16.5, 5.2)) as figure:
+        headline(figure, f"Effect of the confidence threshold, at IoU {curves.iou:.2f}")
         best = curves.best_index
         axes = figure.subplots(1, 3, sharey=True)
         for axis, (title, values) in zip(
@@ -146,10 +115,10 @@ def plot_confidence_curves(curves: DetectionCurves, out: Path) -> None:
             if best is None:
                 continue
             at, height = curves.confidence[best], mean_over_classes(values)[best]
-            axis.axvline(at, color=_MUTED, linewidth=1, linestyle=(0, (4, 3)))
+            axis.axvline(at, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
             if np.isfinite(height):
-                axis.plot([at], [height], "o", color=_INK, markersize=6)
-                axis.set_title(f"mean {100 * height:.1f} % at {at:.3f}", loc="right", fontsize=9, color=_INK)
+                axis.plot([at], [height], "o", color=INK, markersize=6)
+                axis.set_title(f"mean {100 * height:.1f} % at {at:.3f}", loc="right", fontsize=9, color=INK)
 
 
 def plot_confusion_matrix(matrix: ConfusionMatrix, out: Path) -> None:
@@ -157,8 +126,8 @@ def plot_confusion_matrix(matrix: ConfusionMatrix, out: Path) -> None:
     names = [*matrix.class_names, "background"]
     size = len(names)
     side = float(np.clip(0.62 * size + 2.4, 5.2, 19.0))
-    font = float(np.clip(7.5 * side / size, 4.5, 10.0))
-    with _figure(out, size=(side + 1.0, side), dpi=150) as figure:
+    font = float(np.clip(34 * side / size, 4.5, 10.0))  # about half a cell
+    with saved_figure(out, size=(side + 1.0, side), dpi=150) as figure:
         axis = figure.subplots()
         shares = matrix.normalised()
         image = axis.imshow(np.where(matrix.counts > 0, shares, np.nan), cmap="Blues", vmin=0, vmax=1)
@@ -166,7 +135,7 @@ def plot_confusion_matrix(matrix: ConfusionMatrix, out: Path) -> None:
             for row in range(size):
                 for column in range(size):
                     if count := int(matrix.counts[row, column]):
-                        colour = "white" if shares[row, column] > 0.55 else _INK
+                        colour = "white" if shares[row, column] > 0.55 else INK
                         text = f"{100 * shares[row, column]:.0f} %\n{count}"
                         axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=min(font, 9))
         axis.set_xticks(range(size), names, rotation=90 if size > 8 else 30, fontsize=font)
@@ -176,21 +145,23 @@ def plot_confusion_matrix(matrix: ConfusionMatrix, out: Path) -> None:
         axis.grid(False)
         axis.set_xticks(np.arange(0.5, size - 1), minor=True)
         axis.set_yticks(np.arange(0.5, size - 1), minor=True)
-        axis.grid(True, which="minor", color=_GRID, linewidth=0.6)
+        axis.grid(True, which="minor", color=GRID, linewidth=0.6)
         axis.tick_params(which="both", length=0)
         for spine in axis.spines.values():
             spine.set_visible(True)
         for draw in (axis.axhline, axis.axvline):
-            draw(size - 1.5, color=_MUTED, linewidth=1.2)
+            draw(size - 1.5, color=MUTED, linewidth=1.2)
         axis.set(xlabel="detected as", ylabel="labelled as")
+        headline(figure, "Confusion matrix")
         axis.set_title(
-            f"Confusion at confidence {matrix.confidence:.2f}, IoU {matrix.iou:.2f}; share of each row"
-            + (" and count" if size <= 25 else ""),
-            pad=10,
+            f"confidence ≥ {matrix.confidence:g}, IoU ≥ {matrix.iou:g}; share of each row"
+            + (", count" if size <= 25 else ""),
+            fontsize=9,
+            fontweight="normal",
         )
-        bar = figure.colorbar(image, ax=axis, fraction=0.04, pad=0.02)
-        bar.outline.set_visible(False)  # type: ignore[operator]
-        bar.ax.yaxis.set_major_formatter(_percent_formatter())
+        bar = figure.colorbar(image, ax=axis, fraction=0.03, pad=0.02, shrink=0.6, aspect=28)
+        bar.outline.set_visible(False)
+        bar.ax.yaxis.set_major_formatter(percent_formatter())
 
 
 def plot_label_statistics(
@@ -206,20 +177,14 @@ def plot_label_statistics(
     """
     counts = np.bincount(class_id, minlength=len(class_names))
     many = len(class_names) > 30
-    with _figure(out, size=(15.5, 8.6 if many else 4.9)) as figure:
-        figure.suptitle(
-            f"Labels: {len(boxes):,} objects of {len(class_names)} classes",
-            x=0.012,
-            ha="left",
-            fontsize=14,
-            fontweight="bold",
-        )
+    with saved_figure(out, size=(15.5, 8.6 if many else 4.9)) as figure:
+        headline(figure, f"Labels: {len(boxes):,} objects of {len(class_names)} classes")
         if many:
             rows = figure.add_gridspec(2, 3, height_ratios=(1, 1.25))
             bars = figure.add_subplot(rows[0, :])
             others = [figure.add_subplot(rows[1, column]) for column in range(3)]
         else:
-            bars, *others = figure.subplots(1, 4, width_ratios=(1.1, 1, 1, 1))
+            bars, *others = figure.subplots(1, 4)
         _class_counts(bars, counts, class_names, upright=many)
         centre = (boxes[:, :2] + boxes[:, 2:]) / 2
         extent = boxes[:, 2:] - boxes[:, :2]
@@ -227,26 +192,10 @@ def plot_label_statistics(
         others[0].invert_yaxis()
         _density(others[1], extent, title="Box sizes", xlabel="width / image width", ylabel="height / image height")
         side = 100 * np.sqrt(np.clip(extent[:, 0] * extent[:, 1], 0, 1))
-        others[2].hist(side, bins=np.linspace(0, 100, 41).tolist(), color=_TRAIN)
+        others[2].hist(side, bins=np.linspace(0, 100, 41).tolist(), color=TRAIN)
         others[2].set(title="Side of a box", xlabel="√(area / image area), %", ylabel="objects", xlim=(0, 100))
-
-
-@contextmanager
-def _figure(out: Path, *, size: tuple[float, float], dpi: int = 120) -> Iterator[Figure]:
-    """Yield a figure in the common style; write it to ``out`` in one step when the block ends well."""
-    try:
-        from matplotlib import rc_context
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError("matplotlib", extra="val", purpose="to draw plots") from error
-    with rc_context(_STYLE):
-        figure = Figure(figsize=size, dpi=dpi, layout="constrained", facecolor="white")
-        FigureCanvasAgg(figure)
-        figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)  # type: ignore[union-attr, call-arg]
-        yield figure
-        with atomic_file(out) as path:
-            figure.savefig(path, format="png", metadata={"Software": None})
+        for axis in others if many else (bars, *others):
+            axis.set_box_aspect(1)
 
 
 def _class_curves(
@@ -254,7 +203,7 @@ def _class_curves(
     names: Sequence[str],
     x: npt.NDArray[np.float64],
     curves: npt.NDArray[np.float64],
-    note: Any,
+    note: Callable[[npt.NDArray[np.float64]], str] | None,
     *,
     legend: bool = True,
 ) -> None:
@@ -271,16 +220,15 @@ def _class_curves(
             colour = _CLASS_COLOURS[position]
             axis.plot(x, curves[index], color=colour, linewidth=1.4, label=label(names[index], curves[index]))
         else:
-            axis.plot(x, curves[index], color=_MUTED, linewidth=0.7, alpha=0.55)
+            axis.plot(x, curves[index], color=MUTED, linewidth=0.7, alpha=0.55)
     mean = mean_over_classes(curves)
     if shown:
         what = "mean" if named else f"mean of {len(shown)} classes"
-        axis.plot(x, mean, color=_INK, linewidth=2.6, label=label(what, mean))
+        axis.plot(x, mean, color=INK, linewidth=2.6, label=label(what, mean))
     else:
-        _nothing(axis, "no labelled objects")
+        nothing(axis, "no labelled objects")
     axis.set(xlim=(0, 1), ylim=(0, 1.01))
-    for side in (axis.xaxis, axis.yaxis):
-        side.set_major_formatter(_percent_formatter())
+    axis.yaxis.set_major_formatter(percent_formatter())
     if legend and shown:
         axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
 
@@ -288,12 +236,12 @@ def _class_curves(
 def _class_counts(axis: Axes, counts: npt.NDArray[np.int64], names: Sequence[str], *, upright: bool) -> None:
     place = np.arange(len(names))
     if upright:
-        axis.bar(place, counts, color=_TRAIN, width=0.8)
+        axis.bar(place, counts, color=TRAIN, width=0.8)
         axis.set_xticks(place, names, rotation=90, fontsize=float(np.clip(640 / len(names), 4, 9)))
         axis.set(xlim=(-0.7, len(names) - 0.3), ylabel="objects", title="Objects per class")
         axis.grid(False, axis="x")
         return
-    axis.barh(place, counts, color=_TRAIN, height=0.7)
+    axis.barh(place, counts, color=TRAIN, height=0.7)
     axis.set_yticks(place, names, fontsize=float(np.clip(220 / max(len(names), 1), 6, 10)))
     axis.invert_yaxis()
     axis.grid(False, axis="y")
@@ -303,11 +251,11 @@ def _class_counts(axis: Axes, counts: npt.NDArray[np.int64], names: Sequence[str
         axis.annotate(f"{count:,}", (count, at), (4, 0), textcoords="offset points", va="center", fontsize=8)
 
 
-def _density(axis: Axes, points: npt.NDArray[np.float32], *, title: str, xlabel: str, ylabel: str) -> None:
+def _density(axis: Axes, points: npt.NDArray[Any], *, title: str, xlabel: str, ylabel: str) -> None:
     grid = np.linspace(0, 1, 51)
     table, _, _ = np.histogram2d(points[:, 0], points[:, 1], bins=(grid, grid))
     axis.pcolormesh(grid, grid, np.where(table > 0, np.sqrt(table), np.nan).T, cmap="viridis_r", vmin=0)
-    axis.set(title=title, xlabel=xlabel, ylabel=ylabel, xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axis.set(title=title, xlabel=xlabel, ylabel=ylabel, xlim=(0, 1), ylim=(0, 1))
 
 
 def _line(axis: Axes, points: Mapping[float, float] | None, *, label: str, color: str, percent: bool = False) -> None:
@@ -330,18 +278,8 @@ def _fit_loss(axis: Axes) -> None:
 def _mark_best(axis: Axes, points: Mapping[float, float] | None) -> None:
     if points:
         epoch = max(points, key=lambda at: (points[at], -at))
-        axis.plot([epoch], [100 * points[epoch]], "o", color=_INK, markersize=6)
-        axis.set_title(f"best AP50-95 {100 * points[epoch]:.1f} % at epoch {epoch:g}", loc="right", fontsize=9)
-
-
-def _nothing(axis: Axes, text: str) -> None:
-    axis.text(0.5, 0.5, text, transform=axis.transAxes, ha="center", va="center", color=_MUTED)
-
-
-def _percent_formatter() -> Any:
-    from matplotlib.ticker import PercentFormatter
-
-    return PercentFormatter(xmax=1.0, decimals=0, symbol=" %")
+        best = 100 * points[epoch]
+        axis.plot([epoch], [best], "o", color=INK, markersize=6, label=f"best: {best:.1f} at epoch {epoch:g}")
 
 
 def _read_history(history: Path | Iterable[Mapping[str, Any]]) -> dict[str, dict[float, float]]:

@@ -1,0 +1,159 @@
+"""``yolo12edge val``: measure the accuracy of a model on labelled images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+    from ..metrics import DetectionMetrics
+
+__all__ = ["val"]
+
+
+def val(
+    model: Annotated[Path, typer.Argument(help="Artifact directory, .onnx file or .safetensors checkpoint.")],
+    *,
+    data: Annotated[Path, typer.Option(help="Dataset description (data.yaml).")],
+    split: Annotated[str, typer.Option(help="Split to measure on.")] = "val",
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run.")] = "auto",
+    out: Annotated[Path, typer.Option(help="Folder for metrics.json and plots.")] = Path("runs/val"),
+    plots: Annotated[bool, typer.Option(help="Draw curves, confusion matrix and sample images.")] = True,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
+) -> None:
+    """Measure the average precision of a model on labelled images, on the engine that will run it."""
+    import msgspec
+
+    from .. import __version__
+    from ..data.dataset import read_dataset
+    from ..errors import DatasetError
+    from ..files import atomic_file
+    from ..metrics import EVAL_THRESHOLDS, evaluate_runtime
+    from ..metrics.report import write_plots
+    from ..runtimes import Runtime
+    from ._console import console, progress
+    from ._console import out as results
+
+    dataset = read_dataset(data)
+    samples = dataset.samples(split)
+    if not any(len(sample) for sample in samples):
+        raise DatasetError(
+            f"the split {split!r} of {data} has {len(samples)} images and no labelled object",
+            expected="labelled objects to compare with",
+            remedy="check the split and where its labels lie",
+        )
+    with Runtime(model, device=device) as runtime:
+        _check_class_names(runtime.manifest.class_names, dataset.class_names, model=model, data=data)
+        with progress(f"Evaluating {model.name}", len(samples), unit="images") as steps:
+            evaluation = evaluate_runtime(runtime, samples, dataset.class_names, progress=steps.update)
+        facts: dict[str, Any] = {
+            "yolo12edge": __version__,
+            "model": str(model),
+            "data": str(data),
+            "split": split,
+            "engine": runtime.engine,
+            "device": runtime.device,
+            "input_hw": [runtime.manifest.input.height, runtime.manifest.input.width],
+            "precision": runtime.manifest.precision,
+            "thresholds": {
+                "confidence": EVAL_THRESHOLDS.confidence,
+                "iou": EVAL_THRESHOLDS.iou,
+                "max_detections": EVAL_THRESHOLDS.max_detections,
+            },
+            "metrics": evaluation.metrics.to_dict(),
+            "times": evaluation.times.to_dict(),
+        }
+
+    report = msgspec.json.format(msgspec.json.encode(facts), indent=2) + b"\n"
+    with atomic_file(out / "metrics.json") as file:
+        file.write_bytes(report)
+    if json:
+        typer.echo(report.decode(), nl=False)
+    else:
+        results.print(_table(evaluation.metrics))
+        times = facts["times"]
+        results.print(
+            _cell(
+                f"{runtime.engine} on {runtime.device}: {times['detect_ms_median']:.1f} ms an image with pre- and "
+                f"postprocessing (median), reading {times['read_ms_median']:.1f} ms, scoring {times['score_s']:.1f} s",
+                "dim",
+            )
+        )
+    if plots:
+        write_plots(
+            out,
+            curves=evaluation.metrics.curves,
+            predictions=evaluation.predictions,
+            targets=evaluation.targets,
+            images=[sample.image for sample in samples],
+        )
+    console.print(_cell(f"Written to {out}"))
+
+
+def _check_class_names(own: Sequence[str], labelled: Sequence[str], *, model: Path, data: Path) -> None:
+    """Refuse to score class indices that mean different things.
+
+    Raises:
+        DatasetError: If the names or their order differ.
+    """
+    from ..errors import DatasetError
+
+    if list(own) == list(labelled):
+        return
+    if len(own) != len(labelled):
+        fact = f"{model} knows {len(own)} classes and {data} has {len(labelled)}"
+    else:
+        index = next(i for i, (a, b) in enumerate(zip(own, labelled, strict=True)) if a != b)
+        fact = f"class {index} is {own[index]!r} in {model} and {labelled[index]!r} in {data}"
+    raise DatasetError(
+        fact,
+        expected=f"the same names in the same order; the model's are {', '.join(own[:20])}{', …' * (len(own) > 20)}",
+        remedy="evaluate on the dataset that the model was trained for, or correct `names:`",
+    )
+
+
+def _table(metrics: DetectionMetrics) -> Table:
+    """Return one row for all classes and, where there are several, one for each; shares as per cent."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(
+        title=_cell(f"Accuracy, %; precision, recall, F1 at confidence {metrics.confidence:.3f} and IoU 0.50", "bold"),
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    table.add_column("class", overflow="fold")
+    for heading in ("images", "objects", "AP50-95", "AP50", "AP75", "precision", "recall", "F1"):
+        table.add_column(heading, justify="right", no_wrap=True)
+
+    def row(name: Text, images: int, instances: int, *values: float | None) -> None:
+        shown = ("" if value is None else "-" if value != value else f"{100 * value:.2f}" for value in values)
+        table.add_row(name, str(images), str(instances), *shown)
+
+    row(
+        _cell("all", "bold"),
+        metrics.images,
+        metrics.instances,
+        *(metrics.ap, metrics.ap50, metrics.ap75, metrics.precision, metrics.recall, metrics.f1),
+    )
+    if len(metrics.per_class) > 1:
+        for entry in metrics.per_class:
+            values = (entry.ap, entry.ap50, None, entry.precision, entry.recall, entry.f1)
+            row(_cell(entry.name), entry.images, entry.instances, *values)
+    return table
+
+
+def _cell(value: str, style: str = "") -> Text:
+    """Return text without markup; what cannot be printed, such as a terminal's escape codes, is spelled out."""
+    from rich.text import Text
+
+    visible = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in value)
+    return Text(visible, style=style)

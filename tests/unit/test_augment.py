@@ -219,6 +219,8 @@ def test_colour_jitter():
     changed = jitter_colour(image, (0.015, 0.7, 0.4), np.random.default_rng(1))
     assert (changed[16:] != image[16:]).any()
     assert len(np.unique(changed[:16])) == 1  # grey has no hue or saturation: only its value may change
+    red = np.full((1, 1, 3), (255, 0, 0), np.uint8)  # hue 0 stays 0 under any gain
+    np.testing.assert_array_equal(jitter_colour(red, (1, 0, 0), np.random.default_rng(1)), red)
     values = [jitter_colour(image, (0, 0, 0.4), np.random.default_rng(seed))[0, 0, 0] for seed in range(100)]
     assert 58 <= min(values) < 70 < 130 < max(values) <= 140
 

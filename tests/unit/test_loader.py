@@ -90,7 +90,11 @@ def test_cache_is_guarded(samples, monkeypatch):
 
 
 @pytest.mark.parametrize("cache", ["ram", "none"])
-def test_validation_pictures_are_the_runtimes(samples, cache):
+def test_validation_pictures_are_the_runtimes(samples, cache, tmp_path):
+    for name, hw in (("wide", (113, 150)), ("tall", (50, 37)), ("exact", (SIZE, 41))):
+        noise = np.random.default_rng(0).integers(0, 256, (*hw, 3), dtype=np.uint8)
+        cv2.imwrite(str(tmp_path / f"{name}.png"), noise)
+        samples = [*samples, Sample(tmp_path / f"{name}.png", samples[2].class_id, samples[2].boxes)]
     data = dataset(samples, cache=cache)
     for index, sample in enumerate(samples):
         image = read_image(sample.image)

@@ -14,9 +14,8 @@ from ..errors import DatasetError
 from .description import read_description
 from .labels import Labels, decode_text, lines_of, read_labels
 
-__all__ = ["SPLITS", "Dataset", "Sample", "dataset_digest", "label_path", "read_dataset"]
+__all__ = ["CocoSource", "Dataset", "Sample", "dataset_digest", "label_path", "read_dataset"]
 
-SPLITS = ("train", "val", "test")
 _MAX_LIST_BYTES = 256 << 20
 
 
@@ -39,6 +38,19 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class CocoSource:
+    """Where a split that is annotated by a COCO file is.
+
+    Attributes:
+        annotations: The JSON file.
+        images: The folder that its file names are relative to.
+    """
+
+    annotations: Path
+    images: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Dataset:
     """A dataset that was read from its description; the labels are read when asked for.
 
@@ -46,14 +58,14 @@ class Dataset:
         path: The ``data.yaml``.
         class_names: Names by class index.
         splits: Images of each split that the description names, in a fixed order.
-        coco: The COCO JSON file of each split that has one; the others have label files.
+        coco: The COCO file of each split that has one; the others have label files.
         listed: For an image that was named in a list file: that file and the line.
     """
 
     path: Path
     class_names: tuple[str, ...]
     splits: dict[str, tuple[Path, ...]]
-    coco: Mapping[str, Path] = field(default_factory=dict)
+    coco: Mapping[str, CocoSource] = field(default_factory=dict)
     listed: Mapping[Path, tuple[Path, int]] = field(default_factory=dict)
 
     def images(self, split: str) -> tuple[Path, ...]:
@@ -76,7 +88,8 @@ class Dataset:
         if split in self.coco:
             from .coco import read_coco
 
-            return read_coco(self.coco[split]).labels_of(images, class_names=self.class_names)
+            source = self.coco[split]
+            return read_coco(source.annotations).labels_of(images, folder=source.images)
         return [read_labels(label_path(image), num_classes=len(self.class_names)) for image in images]
 
     def samples(self, split: str) -> list[Sample]:
@@ -137,7 +150,7 @@ def read_dataset(path: Path | str) -> Dataset:
             remedy="correct `path:`, which is relative to the folder of this file",
         )
     splits: dict[str, tuple[Path, ...]] = {}
-    coco: dict[str, Path] = {}
+    coco: dict[str, CocoSource] = {}
     listed: dict[Path, tuple[Path, int]] = {}
     names = description.class_names
     for split, sources in description.splits.items():
@@ -146,10 +159,15 @@ def read_dataset(path: Path | str) -> Dataset:
 
             if len(sources) != 1:
                 raise DatasetError(f"{path}: `{split}` mixes a COCO file with others", expected="one .json alone")
-            coco[split] = root / sources[0]
-            annotations = read_coco(coco[split])
-            names = annotations.check_names(names, path)
-            splits[split] = annotations.image_paths(root / description.images.get(split, ""))
+            coco[split] = CocoSource(root / sources[0], root / description.images.get(split, ""))
+            annotations = read_coco(coco[split].annotations)
+            if names and names != annotations.class_names:
+                raise DatasetError(
+                    f"{annotations.path} has the categories, in order of their ids, {annotations.class_names!r:.120}",
+                    expected=f"the classes of {path} and its other splits, {names!r:.120}",
+                )
+            names = annotations.class_names
+            splits[split] = annotations.image_paths(coco[split].images)
         else:
             splits[split] = _find_images(sources, root, path, split, listed)
     if not names:

@@ -12,7 +12,16 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["OVERSHOOT", "Labels", "Problem", "decode_text", "parse_labels", "read_labels"]
+__all__ = [
+    "OVERSHOOT",
+    "Labels",
+    "Problem",
+    "decode_text",
+    "fit_box",
+    "lines_of",
+    "parse_labels",
+    "read_labels",
+]
 
 OVERSHOOT = 1e-3
 """How far a box may reach out of its image, as a share of the side, and still be clipped and used."""
@@ -137,20 +146,29 @@ def _parse_line(tokens: list[str], num_classes: int) -> tuple[int, tuple[float, 
     return (int(values[0]), *fit_box(*values[1:]))
 
 
-def fit_box(x: float, y: float, width: float, height: float) -> tuple[tuple[float, ...], float]:
+def fit_box(
+    x: float, y: float, width: float, height: float, *, tolerance: float = OVERSHOOT
+) -> tuple[tuple[float, ...], float]:
     """Turn a normalised centre box into clipped corners.
+
+    Args:
+        x: Centre, as a share of the image's width.
+        y: Centre, as a share of the image's height.
+        width: Width, as a share of the image's width.
+        height: Height, as a share of the image's height.
+        tolerance: How far it may reach out of the image.
 
     Returns:
         (left, top, right, bottom) in [0, 1], and how far the box reached out of the image.
 
     Raises:
-        ValueError: If it has no area or reaches out of the image by more than ``OVERSHOOT``.
+        ValueError: If it has no area or reaches out of the image by more than the tolerance.
     """
     if width <= 0 or height <= 0:
         raise ValueError(f"the box has no area: width {width:g}, height {height:g}")
     corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
     overshoot = max(0.0, -corners[0], -corners[1], corners[2] - 1, corners[3] - 1)
-    if overshoot > OVERSHOOT:
+    if overshoot > tolerance:
         edges = ", ".join(f"{value:g}" for value in corners)
         hint = "; these look like pixels, labels are shares of the image's sides" if max(corners) > 2 else ""
         raise ValueError(f"the box reaches out of the image: left, top, right, bottom = {edges}{hint}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -10,8 +11,9 @@ import numpy.typing as npt
 
 __all__ = ["backdrop", "camera", "grain_tile", "relight", "window"]
 
-Image = npt.NDArray[np.float32]
-Picture = npt.NDArray[np.uint8]
+# OpenCV's annotations do not tell element types; the names here do.
+Image = npt.NDArray[Any]  # float32 (h, w)
+Picture = npt.NDArray[Any]  # uint8 (h, w, 3) BGR
 Colour = npt.NDArray[np.float64]
 Rng = np.random.Generator
 
@@ -21,8 +23,7 @@ def grain_tile(size: int) -> Image:
     """Return fixed noise of mean 0 and deviation 1, float32 (2·size, 2·size), of which windows are used."""
     rng = np.random.default_rng(20_240_229)
     fine = rng.standard_normal((2 * size, 2 * size), dtype=np.float32)
-    tile: Image = fine.clip(-2.5, 2.5)
-    return tile
+    return fine.clip(-2.5, 2.5)
 
 
 def window(tile: Image, rng: Rng, size: int) -> Image:
@@ -44,7 +45,8 @@ def clouds(rng: Rng, size: int, *, octaves: tuple[int, ...] = (3, 6, 13, 27)) ->
 def _colour(rng: Rng, low: float = 30, high: float = 225) -> Colour:
     """A random colour, nearer to grey than to the rainbow."""
     colour: Colour = rng.uniform(low, high, 3)
-    return colour + (colour.mean() - colour) * rng.uniform(0.2, 0.8)
+    colour += (colour.mean() - colour) * rng.uniform(0.2, 0.8)
+    return colour
 
 
 def _mix(first: Colour, second: Colour, weight: Image) -> Picture:
@@ -149,14 +151,13 @@ def _street(rng: Rng, size: int) -> tuple[Picture, int]:
     lanes = int(rng.integers(2, 4))
     near = 1.0
     while near > 0.05:
-        far = near * 0.72
         for lane in range(1, lanes):
             strip(lane / lanes - 0.006, lane / lanes + 0.006, near, near * 0.86, paint)
-        near = far
+        near *= 0.72
     if rng.random() < 0.25:  # a zebra crossing
         t = rng.uniform(0.35, 0.8)
-        for lane in np.arange(0.03, 1, 0.12):
-            strip(lane, lane + 0.06, t, t * 0.85, paint)
+        for bar in np.arange(0.03, 1, 0.12).tolist():
+            strip(bar, bar + 0.06, t, t * 0.85, paint)
     return image, horizon
 
 
@@ -221,7 +222,7 @@ def relight(rng: Rng, image: Picture) -> Picture:
         gain *= 1 - veil
     channels = zip(cv2.split(image), gain.tolist(), strict=True)
     lit = cv2.merge([cv2.multiply(channel, field, scale=factor, dtype=cv2.CV_8U) for channel, factor in channels])
-    return cv2.add(lit, (205 * veil,) * 4) if veil else lit
+    return cv2.convertScaleAbs(lit, alpha=1, beta=205 * veil) if veil else lit
 
 
 def camera(rng: Rng, image: Picture) -> Picture:

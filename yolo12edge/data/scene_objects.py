@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
@@ -70,7 +71,7 @@ class Sprite:
         foot: Pixel (x, y) in the sprite of the point (0, 0) of the drawing.
     """
 
-    bgra: npt.NDArray[np.uint8]
+    bgra: npt.NDArray[Any]
     foot: tuple[int, int]
 
 
@@ -104,7 +105,7 @@ def rasterise(
     origin = np.floor((corners.min(0) - reach) / oversample - 1) * oversample
     width, tall = (int(v) * oversample for v in np.ceil((corners.max(0) + reach - origin) / oversample + 1))
     fixed = np.round((corners - origin) * 16).astype(np.int32)  # OpenCV's fixed point, 4 bits
-    canvas = np.zeros((tall, width, 4), np.uint8)
+    canvas: npt.NDArray[Any] = np.zeros((tall, width, 4), np.uint8)
     start = 0
     for points, colour, stroke in drawing.parts:
         part = fixed[start : start + len(points)]

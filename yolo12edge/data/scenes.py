@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -93,22 +94,23 @@ def render_scene(*, seed: int, split: str, index: int, size: int = 320) -> Scene
     taken = np.zeros((size, size), bool)
     instance = np.zeros((size, size), np.int16)
     kept: list[_Placed] = []
-    boxes: list[tuple[int, int, int, int]] = []
+    boxes: list[list[int]] = []
     visible: list[float] = []
     for item in reversed(placed):
         inside, own = item.overlap(size)
         mask = item.sprite.bgra[..., 3] >= 128
         seen = mask[own] & ~taken[inside]
         if item.class_id >= 0:
-            share = np.count_nonzero(seen) / max(1, np.count_nonzero(mask))
+            share = int(np.count_nonzero(seen)) / max(1, int(np.count_nonzero(mask)))
             if share < MIN_VISIBLE:
                 continue
             rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
             top, left = inside[0].start, inside[1].start
-            box = (columns[0] + left, rows[0] + top, columns[-1] + left + 1, rows[-1] + top + 1)
+            edges = (columns[0] + left, rows[0] + top, columns[-1] + left + 1, rows[-1] + top + 1)
+            box = [int(edge) for edge in edges]
             if min(box[2] - box[0], box[3] - box[1]) < MIN_SIDE * size:
                 continue
-            boxes.append(tuple(int(v) for v in box))
+            boxes.append(box)
             visible.append(share)
             instance[inside][seen] = len(boxes)
         taken[inside] |= mask[own]
@@ -118,7 +120,7 @@ def render_scene(*, seed: int, split: str, index: int, size: int = 320) -> Scene
     fade_to = image[horizon or 0].mean(0)
     for item in reversed(kept):
         _paint(image, item, fade=air * item.distance if horizon is not None else 0.0, fade_to=fade_to)
-    picture = camera(rng, relight(rng, image))
+    picture = np.asarray(camera(rng, relight(rng, image)), np.uint8)
     class_id = np.array([item.class_id for item in kept if item.class_id >= 0], np.int64)
     box_array = np.array(boxes, np.int64).reshape(-1, 4)
     return Scene(picture, class_id, box_array, instance, np.array(visible, np.float64))
@@ -177,7 +179,7 @@ def _extent(drawing: Drawing) -> float:
     return float(np.ptp(points, axis=0).max())
 
 
-def _paint(image: npt.NDArray[np.uint8], item: _Placed, *, fade: float, fade_to: npt.NDArray[np.float64]) -> None:
+def _paint(image: npt.NDArray[Any], item: _Placed, *, fade: float, fade_to: npt.NDArray[np.float64]) -> None:
     """Lay one sprite and its shadow on the picture, in place."""
     size = len(image)
     rows, columns = item.sprite.bgra.shape[:2]
@@ -193,7 +195,7 @@ def _paint(image: npt.NDArray[np.uint8], item: _Placed, *, fade: float, fade_to:
     if image[inside].size:
         image[inside] = cv2.multiply(image[inside], shadow.sprite.bgra[own], scale=1 / 255)
     inside, own = item.overlap(size)
-    piece = item.sprite.bgra[own]
+    piece: npt.NDArray[Any] = item.sprite.bgra[own]
     if not piece.size:
         return
     if fade:  # towards the colour of the horizon, as much as alpha allows

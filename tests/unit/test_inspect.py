@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from yolo12edge.artifact import Artifact, with_report, write_artifact
+from yolo12edge.cli.inspect import describe, inspect
+from yolo12edge.errors import ArtifactError, CheckpointError, InputError
+from yolo12edge.manifest import (
+    Accuracy,
+    Calibration,
+    InputSpec,
+    Latency,
+    Manifest,
+    OutputSpec,
+    Parity,
+    Provenance,
+    Report,
+)
+
+app = typer.Typer()
+app.command()(inspect)
+
+
+def manifest(**changes: object) -> Manifest:
+    made = Manifest(
+        schema_version=1,
+        task="detect",
+        scale="n",
+        variant="turbo",
+        class_names=["circle", "square"],
+        format="onnx",
+        precision="int8",
+        input=InputSpec(name="images", batch=1, height=320, width=640),
+        outputs=[
+            OutputSpec(name="boxes", role="boxes", shape=(1, 4, 4200)),
+            OutputSpec(name="scores", role="scores", shape=(1, 2, 4200)),
+        ],
+        provenance=Provenance(
+            checkpoint_sha256="ab" * 32,
+            created="2026-01-02T03:04:05Z",
+            versions={"onnx": "1.20"},
+            weights_license="MIT",
+        ),
+        calibration=Calibration(
+            method="percentile",
+            split="train",
+            images=["a.jpg", "b.jpg"],
+            images_digest="cd" * 32,
+            placement="ort_x86",
+            float_nodes=["/head/Conv"],
+            reduced_range=True,
+        ),
+        report=Report(
+            parity=Parity(source="checkpoint", images=4, max_box_error_px=0.01, max_score_error=1e-5),
+            accuracy=Accuracy(
+                dataset="cells",
+                split="val",
+                images=87,
+                ap=0.53,
+                ap50=0.84,
+                ap75=0.59,
+                reference="fp32",
+                reference_ap=0.54,
+                reference_ap50=0.85,
+                reference_ap75=0.595,
+            ),
+            latency=Latency(
+                engine="onnxruntime 1.20",
+                device="cpu",
+                threads=2,
+                samples=100,
+                median_ms=20.0,
+                reference="fp32",
+                reference_median_ms=25.0,
+            ),
+        ),
+    )
+    return msgspec.structs.replace(made, **changes)
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Artifact:
+    return write_artifact(tmp_path / "art", manifest(), {"model.onnx": b"model"})
+
+
+def run(*arguments: str, code: int = 0) -> str:
+    result = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200"})
+    assert result.exit_code == code, result.output
+    return result.stdout
+
+
+def write_onnx(path: Path, value: str) -> Path:
+    def field(number: int, content: bytes) -> bytes:
+        size = len(content)
+        return bytes([number << 3 | 2, size & 0x7F | 0x80, size >> 7 & 0x7F | 0x80, size >> 14]) + content
+
+    path.write_bytes(field(14, field(1, b"yolo12edge") + field(2, value.encode())))
+    return path
+
+
+def write_checkpoint(path: Path, **changes: Any) -> Path:
+    """The header of a checkpoint; inspect reads no weights."""
+    meta = {
+        "format_version": 1,
+        "task": "detect",
+        "scale": "n",
+        "variant": "v1",
+        "class_names": ["circle"],
+        "image_size": 320,
+        "bn_eps": 0.001,
+        "mlp_ratio": 2.0,
+        "residual": False,
+        "areas": [4, 1],
+        "source": "trained",
+        "weights_license": None,
+        "training": {"epochs": 50},
+        **changes,
+    }
+    header = {
+        "__metadata__": {"yolo12edge": json.dumps(meta)},
+        "model.0.conv.weight": {"dtype": "F32", "shape": [16, 3, 3, 3], "data_offsets": [0, 1728]},
+        "model.0.bn.weight": {"dtype": "F32", "shape": [16], "data_offsets": [1728, 1792]},
+        "model.0.bn.running_mean": {"dtype": "F32", "shape": [16], "data_offsets": [1792, 1856]},
+    }
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(1856))
+    return path
+
+
+def test_artifact_shows_everything(artifact: Artifact) -> None:
+    shown = run(str(artifact.path))
+    for text in (
+        "YOLO12n (turbo), detect",
+        "2: circle, square",
+        "onnx, int8",
+        "images: 1x3x320x640 float32",
+        "boxes: 1x4x4200 float32",
+        "percentile over 2 images of 'train', placement ort_x86, 1 nodes kept float, 7-bit weights",
+        "boxes within 0.01 px",
+        "53.00",
+        "-1.00",
+        "1.25x",
+        "model.onnx",
+        "verified",
+        "MIT",
+        "ab" * 32,
+    ):
+        assert text in shown, text
+    assert "Warning" not in shown
+
+
+def test_json_is_the_manifest_and_more(artifact: Artifact) -> None:
+    facts = json.loads(run(str(artifact.path), "--json"))
+    assert facts["kind"] == "artifact"
+    assert facts["verified"] is True
+    assert facts["files"][0]["problem"] is None
+    assert msgspec.convert(facts["manifest"], Manifest) == artifact.manifest
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_altered_file_is_shown_and_the_exit_code_tells(artifact: Artifact, options: list[str]) -> None:
+    artifact.model_file.write_bytes(b"modem")
+    shown = run(str(artifact.path), *options, code=1)
+    assert "was altered" in shown
+    assert "circle" in shown
+
+
+def test_slow_int8_is_said(artifact: Artifact) -> None:
+    latency = artifact.manifest.report.latency
+    assert latency is not None
+    slow = msgspec.structs.replace(latency, median_ms=30.0)
+    with_report(artifact, msgspec.structs.replace(artifact.manifest.report, latency=slow))
+    assert "int8 is not faster than fp32" in run(str(artifact.path))
+
+
+def test_nothing_measured_is_said(artifact: Artifact) -> None:
+    with_report(artifact, Report())
+    assert "not measured" in run(str(artifact.path))
+
+
+def test_lone_onnx_file(tmp_path: Path) -> None:
+    path = write_onnx(tmp_path / "my model.onnx", manifest().to_embedded_json())
+    shown = run(str(path))
+    assert "YOLO12n (turbo)" in shown
+    assert "verified" not in shown  # there is nothing to verify it against
+    facts = json.loads(run(str(path), "--json"))
+    assert facts["kind"] == "onnx"
+    assert facts["files"][0]["bytes"] == path.stat().st_size
+
+
+def test_checkpoint(tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path / "best.safetensors")
+    shown = run(str(path))
+    for text in ("YOLO12n (v1)", "1: circle", "448", "320 px", "epochs 50", "not stated"):
+        assert text in shown, text
+    facts = json.loads(run(str(path), "--json"))
+    assert facts["parameters"] == 16 * 27 + 16
+    assert facts["checkpoint"]["class_names"] == ["circle"]
+
+
+@pytest.mark.parametrize("licence", ["AGPL-3.0", "GNU agpl v3"])
+def test_agpl_weights_are_warned_of(tmp_path: Path, licence: str) -> None:
+    provenance = msgspec.structs.replace(manifest().provenance, weights_license=licence)
+    write_artifact(tmp_path / "art", manifest(provenance=provenance), {"model.onnx": b""})
+    checkpoint = write_checkpoint(tmp_path / "a.safetensors", weights_license=licence)
+    onnx = write_onnx(tmp_path / "a.onnx", manifest(provenance=provenance).to_embedded_json())
+    for path in (tmp_path / "art", checkpoint, onnx):
+        assert f"Warning: The weights are under {licence}" in run(str(path))
+
+
+def test_no_escape_sequence_or_markup_of_the_file_reaches_the_terminal(tmp_path: Path) -> None:
+    names = ["\x1b[31mred\x07", "[bold]square[/bold]"]
+    write_artifact(tmp_path / "art", manifest(class_names=names), {"model.onnx": b""})
+    shown = run(str(tmp_path / "art"))
+    assert "\x1b" not in shown
+    assert "\x07" not in shown
+    assert r"\x1b[31mred\x07, [bold]square[/bold]" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error", "message"),
+    [
+        ("missing", None, InputError, "does not exist"),
+        ("model.onnx", b"", ArtifactError, "no yolo12edge manifest"),
+        ("best.safetensors", b"x", CheckpointError, "not a safetensors file"),
+        ("best.pt", b"x", InputError, "yolo12edge import"),
+        ("manifest.json", b"{}", InputError, "yolo12edge inspect"),
+        ("notes.txt", b"x", InputError, "unknown kind"),
+    ],
+)
+def test_what_is_not_inspectable_is_said(
+    tmp_path: Path, name: str, content: bytes | None, error: type[Exception], message: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(error, match=message):
+        describe(tmp_path / name)
+
+
+def test_directory_without_manifest_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"has no file manifest\.json"):
+        describe(tmp_path)

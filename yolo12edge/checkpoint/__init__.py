@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ..errors import MissingDependencyError
 from .metadata import FORMAT_VERSION, METADATA_KEY, CheckpointHeader, CheckpointMeta, read_header, read_metadata
 
 if TYPE_CHECKING:
@@ -32,4 +33,10 @@ def __getattr__(name: str) -> Any:
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{home}", __name__), name)
+    try:
+        return getattr(import_module(f".{home}", __name__), name)
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "safetensors"):
+            raise
+        purpose = "to read or write the weights of a checkpoint"
+        raise MissingDependencyError(error.name, extra="train", purpose=purpose) from error

@@ -17,7 +17,7 @@ from ..nn import YOLO12, ModelConfig, build_model
 from ..nn.infer import HasShape
 from .metadata import METADATA_KEY, CheckpointMeta, read_metadata
 
-__all__ = ["Checkpoint", "check_tensors"]
+__all__ = ["Checkpoint", "check_finite", "check_tensors"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Checkpoint:
             .contiguous()
             for key, tensor in self.tensors.items()
         }
-        _check_finite(stored, f"the model to be saved as {path.name}{' in float16' if half else ''}")
+        check_finite(stored, f"the model to be saved as {path.name}{' in float16' if half else ''}")
         with atomic_file(path) as temporary:
             # One metadata key only: safetensors writes several in random order, and the file's digest would vary.
             save_file(stored, temporary, metadata={METADATA_KEY: self.meta.to_json()})
@@ -71,7 +71,7 @@ class Checkpoint:
             tensors: dict[str, Tensor] = load_file(path)
         except (SafetensorError, OSError, ValueError) as error:
             raise CheckpointError(f"{path.name} is damaged: {error}", remedy="copy or train it again") from error
-        _check_finite(tensors, path.name)
+        check_finite(tensors, path.name)
         return cls(meta, {k: t.float() if t.is_floating_point() else t for k, t in tensors.items()})
 
     def config(self) -> ModelConfig:
@@ -129,7 +129,12 @@ def _some(what: str, items: list[str]) -> str:
     return f"{what}: {', '.join(items[:3])}{more}" if items else ""
 
 
-def _check_finite(tensors: Mapping[str, Tensor], what: str) -> None:
+def check_finite(tensors: Mapping[str, Tensor], what: str) -> None:
+    """Check that no weight is infinite or not a number.
+
+    Raises:
+        CheckpointError: If one is; it names the tensor.
+    """
     for key, tensor in tensors.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(

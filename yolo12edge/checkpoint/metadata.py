@@ -39,10 +39,13 @@ class CheckpointMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         bn_eps: Epsilon of the batch norms.
         mlp_ratio: Hidden width of the attention MLP over its input.
         residual: Whether R-ELAN blocks with attention have a scaled residual.
-        areas: Token runs of attention at P4 and P5.
+        areas: Token runs of attention at P4 (1, 2 or 4) and P5 (1).
         source: Whether this project trained the weights or read them from elsewhere.
         weights_license: Licence of the weights, None if unknown.
         training: Summary of the training, free in form.
+
+    Raises:
+        CheckpointError: If the areas do not suit every input.
     """
 
     format_version: int = FORMAT_VERSION
@@ -58,6 +61,15 @@ class CheckpointMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     source: Literal["trained", "imported"]
     weights_license: str | None
     training: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        # The tokens of an input of 32 * m by 32 * n: 4 * m * n at P4, m * n at P5.
+        if self.areas[0] not in (1, 2, 4) or self.areas[1] != 1:
+            raise CheckpointError(
+                f"the attention areas are {self.areas}",
+                expected="1, 2 or 4 at P4 and 1 at P5, which divide the tokens of every input",
+                remedy="take the checkpoint from its source again",
+            )
 
     def to_json(self) -> str:
         """Return the metadata as JSON text."""

@@ -16,7 +16,7 @@ import torch
 from ..errors import CheckpointError
 from ..nn import ModelConfig, build_model
 from ..nn.infer import infer_config
-from .checkpoint import Checkpoint, check_tensors
+from .checkpoint import Checkpoint, check_finite, check_tensors
 from .metadata import CheckpointMeta
 from .torch_file import TorchFile
 from .unpickle import ForeignObject, TensorRef
@@ -74,18 +74,17 @@ def import_public(path: Path | str) -> Checkpoint:
         found = _find(file.root(), file.name)
         try:
             meta, config = _interpret(found)
+            with torch.device("meta"):
+                wanted = build_model(config).state_dict()
             # Before a weight is read, so that a hostile file cannot make this read more than a model.
-            check_tensors(found.tensors, build_model(config).state_dict())
+            check_tensors(found.tensors, wanted)
         except CheckpointError as error:
             raise CheckpointError(f"{file.name}: {error.fact}", expected=error.expected, remedy=error.remedy) from error
-        tensors = {key: file.tensor(ref) for key, ref in found.tensors.items()}
-    tensors = {key: value.float() if value.is_floating_point() else value.long() for key, value in tensors.items()}
+        tensors = {key: file.tensor(ref).to(wanted[key].dtype) for key, ref in found.tensors.items()}
+    check_finite(tensors, file.name)
     bins = tensors["model.21.dfl.conv.weight"].flatten()
     if not torch.equal(bins, torch.arange(len(bins), dtype=torch.float32)):
         raise CheckpointError(f"{file.name}: the fixed weights of the box decoder are not 0, 1, 2, …, 15")
-    for key, value in tensors.items():
-        if not bool(torch.isfinite(value).all()):
-            raise CheckpointError(f"{file.name}: the tensor {key!r} holds values that are not finite")
     return Checkpoint(meta, tensors)
 
 
@@ -196,7 +195,7 @@ def _areas(modules: Mapping[str, ForeignObject]) -> tuple[int, int] | None:
         if not stated:
             return None
         if any(type(area) is not int or not 1 <= area <= 64 or area != stated[0] for area in stated):
-            raise CheckpointError(f"the attention areas of layer {layer} are {stated!r:.80}", expected="one number")
+            raise CheckpointError(f"the attention areas of layer {layer} are not one small number")
         found.append(int(stated[0]))  # type: ignore[call-overload]
     return found[0], found[1]
 
@@ -245,8 +244,10 @@ def _training(found: _Found, assumed: list[str]) -> dict[str, Any]:
         ("date", found.get("date")),
         ("epochs", found.arguments.get("epochs")),
     ):
-        if isinstance(value, (str, int)):
-            summary[key] = _printable(value) if isinstance(value, str) else value
+        if isinstance(value, str):
+            summary[key] = _printable(value)
+        elif isinstance(value, int) and 0 <= value < 2**31:
+            summary[key] = value
     metrics = found.get("train_metrics")
     if isinstance(metrics, dict):
         items = list(metrics.items())[:100]

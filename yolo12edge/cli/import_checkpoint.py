@@ -1,0 +1,83 @@
+"""``yolo12edge import``: make a checkpoint of a public ``.pt`` file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ..checkpoint import Checkpoint
+
+__all__ = ["import_"]
+
+
+def import_(
+    file: Annotated[Path, typer.Argument(help="Public YOLO12 checkpoint (.pt).")],
+    *,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="File to write; FILE with the ending .safetensors if not given."),
+    ] = None,
+    license_: Annotated[
+        str | None, typer.Option("--license", help="Licence of the weights, if the file does not state yours.")
+    ] = None,
+) -> None:
+    """Convert a public .pt checkpoint of a YOLO12 detector. No code in the file is run."""
+    import msgspec
+
+    from ..checkpoint import Checkpoint, import_public
+    from ..errors import InputError
+    from ._console import console
+
+    target = output or file.with_suffix(".safetensors")
+    if target.exists():
+        raise InputError(f"{target} exists already", remedy="name another file with --output, or remove it")
+    checkpoint = import_public(file)
+    if license_ is not None:
+        meta = msgspec.structs.replace(checkpoint.meta, weights_license=license_)
+        checkpoint = Checkpoint(meta, checkpoint.tensors)
+    checkpoint.save(target)
+    _print_summary(checkpoint, target)
+    for warning in _warnings(checkpoint):
+        console.print(f"Warning: {warning}", style="yellow", markup=False)
+
+
+def _print_summary(checkpoint: Checkpoint, target: Path) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    from ..checkpoint import read_header
+    from ._console import out
+
+    meta = checkpoint.meta
+    more = ", …" if len(meta.class_names) > 20 else ""
+    table = Table(title=Text(f"Imported {target}"), title_justify="left", show_header=False, box=SIMPLE_HEAD)
+    for name, value in (
+        ("model", f"YOLO12{meta.scale} ({meta.variant}), {meta.task}"),
+        ("classes", f"{len(meta.class_names)}: {', '.join(meta.class_names[:20])}{more}"),
+        ("image size", f"{meta.image_size} px"),
+        ("parameters", f"{read_header(target).parameters:,}"),
+        ("weights licence", meta.weights_license or "not stated"),
+    ):
+        table.add_row(name, Text(value))
+    out.print(table)
+
+
+def _warnings(checkpoint: Checkpoint) -> list[str]:
+    warnings = []
+    meta = checkpoint.meta
+    if assumed := meta.training["assumed"]:
+        values = ", ".join(f"{name} = {getattr(meta, name)!r:.60}" for name in assumed)
+        warnings.append(f"the file does not say all; the public defaults were taken for: {values}.")
+    if meta.weights_license is None:
+        warnings.append("the file does not say under which licence its weights are. Name it with --license.")
+    elif "AGPL" in meta.weights_license.upper():
+        warnings.append(
+            f"the weights are under {meta.weights_license}: whoever gives them on, in any format, or offers them over "
+            "a network, may have to publish the source of the whole work under that licence. Ask for other terms, or "
+            "train weights of your own with `yolo12edge train`."
+        )
+    return warnings

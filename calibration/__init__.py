@@ -1,0 +1,9 @@
+"""Calibration: real images → statistics → ranges → Q/DQ placement → an INT8 model."""
+
+from __future__ import annotations
+
+from .images import CalibrationImages, choose_images
+from .observe import Statistics, observe
+from .ranges import METHODS, Method, solve_range
+
+__all__ = ["METHODS", "CalibrationImages", "Method", "Statistics", "choose_images", "observe", "solve_range"]

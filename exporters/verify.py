@@ -1,0 +1,81 @@
+"""Does an export give the same numbers as its source? An export that was not compared is not finished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import InputError, VerificationError
+from ..imaging.images import read_image
+from ..manifest import Manifest, Parity
+from ..preprocess import Preprocessor
+
+__all__ = ["BOX_TOLERANCE_PX", "SCORE_TOLERANCE", "Frame", "check_parity", "measure_parity", "verification_frames"]
+
+Frame = npt.NDArray[np.uint8]
+Infer = Callable[[Mapping[str, npt.NDArray[Any]]], Mapping[str, npt.NDArray[Any]]]
+
+# Measured at 320 and 640 px: 0.0001 px and 1e-6. A wrong fold, layout or constant is off by far more.
+BOX_TOLERANCE_PX = 0.05
+SCORE_TOLERANCE = 1e-4
+
+_SCENES = 3
+
+
+def verification_frames(images: Sequence[Path | Frame] | None) -> list[Frame]:
+    """Return the pictures to compare on: those given, or else a few rendered scenes (never noise).
+
+    Raises:
+        InputError: If a file cannot be read, or an empty sequence was given.
+    """
+    if images is not None:
+        if not len(images):
+            raise InputError("no image was given to verify the export on", remedy="give some, or leave it to None")
+        return [read_image(image) if isinstance(image, Path) else image for image in images]
+    from ..data.scenes import render_scene
+
+    return [render_scene(seed=0, split="verify", index=index).image for index in range(_SCENES)]
+
+
+def measure_parity(
+    reference: Infer, candidate: Infer, manifest: Manifest, frames: Sequence[Frame], *, source: str
+) -> Parity:
+    """Run both on the same preprocessed pictures and return the largest differences over all candidates.
+
+    Args:
+        reference: The source of the export, feeds to outputs.
+        candidate: The export.
+        manifest: Of the export.
+        frames: uint8 BGR pictures of any size.
+        source: What the reference is, for the report.
+    """
+    preprocessor = Preprocessor(manifest.input)
+    worst = {"boxes": 0.0, "scores": 0.0}
+    for frame in frames:
+        feeds = {manifest.input.name: preprocessor(frame)[0]}
+        expected, found = reference(feeds), candidate(feeds)
+        for output in manifest.outputs:
+            difference = np.abs(expected[output.name] - found[output.name]).max()
+            # NaN must not pass as "no difference".
+            worst[output.role] = max(worst[output.role], float(np.nan_to_num(difference, nan=np.inf)))
+    return Parity(source=source, images=len(frames), max_box_error_px=worst["boxes"], max_score_error=worst["scores"])
+
+
+def check_parity(parity: Parity) -> None:
+    """Refuse an FP32 export that does not agree with its source.
+
+    Raises:
+        VerificationError: If a box or score differs by more than rounding explains.
+    """
+    if parity.max_box_error_px <= BOX_TOLERANCE_PX and parity.max_score_error <= SCORE_TOLERANCE:
+        return
+    raise VerificationError(
+        f"the export differs from {parity.source}: boxes by up to {parity.max_box_error_px:.3g} px, "
+        f"scores by up to {parity.max_score_error:.3g}",
+        expected=f"at most {BOX_TOLERANCE_PX} px and {SCORE_TOLERANCE}",
+        remedy="report it with the checkpoint; nothing was written",
+    )

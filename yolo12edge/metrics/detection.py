@@ -120,11 +120,13 @@ def evaluate_detections(
         name: np.full(len(class_names), np.nan) if best is None else getattr(curves, name)[:, best]
         for name in ("precision", "recall", "f1")
     }
+    instances = _count([target.class_id for target in targets], len(class_names))
+    images = _count([np.unique(target.class_id) for target in targets], len(class_names))
     per_class = tuple(
         ClassMetrics(
             name=name,
-            images=sum(bool((target.class_id == index).any()) for target in targets),
-            instances=sum(int((target.class_id == index).sum()) for target in targets),
+            images=int(images[index]),
+            instances=int(instances[index]),
             ap=_mean(precision[:, :, index, 0, -1]),
             ap50=_mean(precision[0, :, index, 0, -1]),
             **{key: float(values[index]) for key, values in at_best.items()},
@@ -133,7 +135,7 @@ def evaluate_detections(
     )
     return DetectionMetrics(
         images=len(targets),
-        instances=sum(len(target) for target in targets),
+        instances=int(instances.sum()),
         ap=_mean(precision[:, :, :, 0, -1]),
         ap50=_mean(precision[0, :, :, 0, -1]),
         ap75=_mean(precision[5, :, :, 0, -1]),
@@ -158,50 +160,70 @@ def _coco_tables(
     Axes: overlap threshold 0.50 … 0.95; recall 0 … 1; class; all, small, medium, large objects;
     at most 1, 10, 100 detections of a class in an image.
     """
-    if not targets or not num_classes:
-        return np.full((10, 101, num_classes, 4, 3), -1.0), np.full((10, num_classes, 4, 3), -1.0)
+    precision, recall = np.full((10, 101, num_classes, 4, 3), -1.0), np.full((10, num_classes, 4, 3), -1.0)
+    # One class at a time: COCO's classes do not touch each other, and its objects are dictionaries of over 1 KB each.
+    kept = [best_per_class(found) for found in predictions]
+    merged = Detections.merge(kept)
+    found = _Boxes(_image_index(kept), merged.class_id, merged.xyxy, merged.confidence)
+    boxes = np.concatenate([np.zeros((0, 4), np.float32), *(target.boxes for target in targets)])
+    class_id = np.concatenate([np.zeros(0, np.int64), *(target.class_id for target in targets)])
+    truth = _Boxes(_image_index(targets), class_id, boxes, None)
+    for index in np.unique(class_id):
+        evaluation = _coco_evaluation(found.annotations(index), truth.annotations(index))
+        precision[:, :, index] = evaluation["precision"][:, :, 0]
+        recall[:, index] = evaluation["recall"][:, 0]
+    return precision, recall
+
+
+def _coco_evaluation(found: list[dict[str, Any]], truth: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what COCO's evaluation accumulates for one class."""
     try:
         from faster_coco_eval import COCO, COCOeval_faster  # type: ignore[import-untyped]
     except ImportError as error:
         raise MissingDependencyError("faster-coco-eval", extra="val", purpose="to compute average precision") from error
-
-    common: dict[str, Any] = {
-        "images": [
-            {"id": image, "height": target.image_hw[0], "width": target.image_hw[1]}
-            for image, target in enumerate(targets)
-        ],
-        "categories": [{"id": index, "name": str(index)} for index in range(num_classes)],
-    }
-    truth = [
-        annotation
-        for image, target in enumerate(targets)
-        for annotation in _annotations(image, target.boxes, target.class_id)
-    ]
-    found = []
-    for image, detections in enumerate(predictions):
-        kept = best_per_class(detections)  # no others are scored; a third of the memory where most are background
-        annotations = _annotations(image, kept.xyxy, kept.class_id)
-        for annotation, score in zip(annotations, kept.confidence.tolist(), strict=True):
-            annotation["score"] = score
-        found += annotations
-    for annotations in (truth, found):
-        for number, annotation in enumerate(annotations, start=1):  # 0 would mean "not matched"
-            annotation["id"] = number
+    images = sorted({annotation["image_id"] for annotation in (*found, *truth)})  # the others change nothing
+    common = {"images": [{"id": image} for image in images], "categories": [{"id": 0, "name": ""}]}
     evaluation = COCOeval_faster(
         COCO({**common, "annotations": truth}), COCO({**common, "annotations": found}), iouType="bbox"
     )
     evaluation.evaluate()
     evaluation.accumulate()
-    return np.asarray(evaluation.eval["precision"]), np.asarray(evaluation.eval["recall"])
+    accumulated: dict[str, Any] = evaluation.eval
+    return accumulated
 
 
-def _annotations(image: int, xyxy: npt.NDArray[np.float32], class_id: npt.NDArray[np.int64]) -> list[dict[str, Any]]:
-    boxes = xyxy.astype(np.float64)
-    boxes[:, 2:] = np.maximum(boxes[:, 2:] - boxes[:, :2], 0.0)  # a negative area would hide the box from COCO
-    return [
-        {"image_id": image, "category_id": category, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
-        for box, category in zip(boxes.tolist(), class_id.tolist(), strict=True)
-    ]
+def _image_index(parts: Sequence[Detections] | Sequence[Target]) -> npt.NDArray[np.int64]:
+    """Return the image of each object of all images laid end to end."""
+    return np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Boxes:
+    """Objects of all images laid end to end."""
+
+    image: npt.NDArray[np.int64]
+    class_id: npt.NDArray[np.int64]
+    xyxy: npt.NDArray[np.float32]
+    confidence: npt.NDArray[np.float32] | None
+
+    def annotations(self, class_id: int) -> list[dict[str, Any]]:
+        """Return the objects of one class as COCO has them; their numbers start at 1, 0 would mean "not matched"."""
+        own = np.flatnonzero(self.class_id == class_id)
+        xywh = self.xyxy[own].astype(np.float64)
+        # a negative area would hide the box from COCO
+        xywh[:, 2:] = np.maximum(xywh[:, 2:] - xywh[:, :2], 0.0)
+        result: list[dict[str, Any]] = [
+            {"id": number, "image_id": image, "category_id": 0, "bbox": box, "area": box[2] * box[3]}
+            for number, (image, box) in enumerate(zip(self.image[own].tolist(), xywh.tolist(), strict=True), start=1)
+        ]
+        if self.confidence is not None:
+            for annotation, score in zip(result, self.confidence[own].tolist(), strict=True):
+                annotation["score"] = score
+        return result
+
+
+def _count(class_ids: Sequence[npt.NDArray[np.int64]], num_classes: int) -> npt.NDArray[np.int64]:
+    return np.bincount(np.concatenate([np.zeros(0, np.int64), *class_ids]), minlength=num_classes)
 
 
 def _mean(values: Floats) -> float:

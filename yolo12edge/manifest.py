@@ -52,10 +52,10 @@ Milliseconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class _Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of all parts: immutable, unknown fields refused (``kw_only`` is not inherited, so each part says it)."""
+    """Base of all parts: unknown fields are refused. What each part repeats is not inherited, or not for mypy."""
 
 
-class InputSpec(_Struct, kw_only=True):
+class InputSpec(_Struct, frozen=True, kw_only=True):
     """The one image input: NCHW, RGB, letterboxed, ``pixel * scale``."""
 
     name: Name
@@ -70,7 +70,7 @@ class InputSpec(_Struct, kw_only=True):
     scale: Annotated[float, msgspec.Meta(gt=0)] = 1.0 / 255.0
 
 
-class OutputSpec(_Struct, kw_only=True):
+class OutputSpec(_Struct, frozen=True, kw_only=True):
     """One output tensor and its meaning.
 
     ``boxes``: (batch, 4, candidates), left, top, right, bottom in pixels of the network input.
@@ -83,7 +83,7 @@ class OutputSpec(_Struct, kw_only=True):
     dtype: Literal["float32"] = "float32"
 
 
-class FileEntry(_Struct, kw_only=True):
+class FileEntry(_Struct, frozen=True, kw_only=True):
     """One file of the artifact, relative to its directory."""
 
     path: RelativePath
@@ -91,7 +91,7 @@ class FileEntry(_Struct, kw_only=True):
     bytes: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
-class Calibration(_Struct, kw_only=True):
+class Calibration(_Struct, frozen=True, kw_only=True):
     """How activation ranges of an INT8 artifact were found."""
 
     method: Name
@@ -103,7 +103,7 @@ class Calibration(_Struct, kw_only=True):
     reduced_range: bool
 
 
-class Parity(_Struct, kw_only=True):
+class Parity(_Struct, frozen=True, kw_only=True):
     """Numeric agreement with the source on real or generated images."""
 
     source: str
@@ -112,7 +112,7 @@ class Parity(_Struct, kw_only=True):
     max_score_error: NonNegative
 
 
-class Accuracy(_Struct, kw_only=True):
+class Accuracy(_Struct, frozen=True, kw_only=True):
     """COCO-style average precision, 0 to 1, of this artifact and of its float twin on the same images."""
 
     dataset: str
@@ -127,7 +127,7 @@ class Accuracy(_Struct, kw_only=True):
     reference_ap75: Fraction
 
 
-class Latency(_Struct, kw_only=True):
+class Latency(_Struct, frozen=True, kw_only=True):
     """Median time of the engine alone, this artifact and its float twin interleaved, in ms."""
 
     engine: str
@@ -139,7 +139,7 @@ class Latency(_Struct, kw_only=True):
     reference_median_ms: Milliseconds
 
 
-class Report(_Struct, kw_only=True):
+class Report(_Struct, frozen=True, kw_only=True):
     """What was measured when the artifact was made; absent parts were not measured."""
 
     parity: Parity | None = None
@@ -147,7 +147,7 @@ class Report(_Struct, kw_only=True):
     latency: Latency | None = None
 
 
-class Provenance(_Struct, kw_only=True):
+class Provenance(_Struct, frozen=True, kw_only=True):
     """Where the artifact comes from."""
 
     checkpoint_sha256: Sha256
@@ -156,7 +156,7 @@ class Provenance(_Struct, kw_only=True):
     weights_license: str | None = None
 
 
-class Manifest(_Struct, kw_only=True):
+class Manifest(_Struct, frozen=True, kw_only=True):
     """Everything a ``Runtime`` needs to know about an artifact.
 
     ``files`` is empty in a manifest that is embedded in a model file, or that has not been written yet.

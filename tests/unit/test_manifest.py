@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from yolo12edge import manifest as manifest_module
 from yolo12edge.errors import ArtifactError
 from yolo12edge.manifest import MANIFEST_LIMIT, Accuracy, Manifest, Report
 
@@ -257,6 +259,14 @@ def test_what_could_not_be_read_back_is_not_written() -> None:
         surrogate.to_embedded_json()
 
 
+def test_the_format_page_names_every_field() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "artifact-format.md").read_text(encoding="utf-8")
+    structs = [value for value in vars(manifest_module).values() if isinstance(value, type(msgspec.Struct))]
+    fields = {field for struct in structs for field in struct.__struct_fields__}
+    assert len(fields) > 40
+    assert [field for field in sorted(fields) if f"`{field}`" not in page] == []
+
+
 def accepts_or_refuses(text: bytes | str) -> None:
     for read in (Manifest.from_json, Manifest.from_embedded_json):
         try:
@@ -324,7 +334,7 @@ def mutated(draw: st.DrawFn) -> bytes:
     return bytes(text)
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(mutated())
 def test_fuzz_mutated_manifest(text: bytes) -> None:
     accepts_or_refuses(text)

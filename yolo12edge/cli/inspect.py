@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["describe", "inspect"]
 
 _AGPL = (
-    "The weights are under {}: whoever gives them on, or offers them over a network, may have to publish the source "
+    "The weights are under {}: whoever passes them on, or offers them over a network, may have to publish the source "
     "of the whole work under that licence. Ask for other terms, or train weights of your own with `yolo12edge train`."
 )
 

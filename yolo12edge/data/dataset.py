@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..errors import DatasetError
 from .description import read_description
-from .labels import Labels, decode_text, lines_of, read_labels
+from .labels import Labels, Problem, decode_text, lines_of, read_labels
 
 __all__ = ["CocoSource", "Dataset", "Sample", "dataset_digest", "label_path", "read_dataset"]
 
@@ -98,13 +98,20 @@ class Dataset:
         Raises:
             DatasetError: If the split is not there or a label is wrong; the message names file and line.
         """
-        samples = []
-        for image, labels in zip(self.images(split), self.labels(split), strict=True):
-            for problem in labels.problems:
-                if problem.severity == "error":
-                    raise DatasetError(str(problem), remedy="repair the label, or remove it")
-            samples.append(Sample(image, labels.class_id, labels.boxes))
-        return samples
+        entries = self.labels(split)
+        for problem in (*self.unplaced(split), *(problem for labels in entries for problem in labels.problems)):
+            if problem.severity == "error":
+                raise DatasetError(str(problem), remedy="repair the label, or remove it")
+        images = self.images(split)
+        return [Sample(image, entry.class_id, entry.boxes) for image, entry in zip(images, entries, strict=True)]
+
+    def unplaced(self, split: str) -> tuple[Problem, ...]:
+        """Return the problems of annotations of a split that belong to none of its images."""
+        if split not in self.coco:
+            return ()
+        from .coco import read_coco
+
+        return read_coco(self.coco[split].annotations).unplaced
 
 
 def label_path(image: Path) -> Path:
@@ -139,9 +146,13 @@ def read_dataset(path: Path | str) -> Dataset:
             here: see ``check_dataset``.
     """
     path = Path(path)
-    if path.is_dir():
-        path = path / "data.yaml"
-    path = path.absolute()
+    try:
+        return _read_dataset((path / "data.yaml" if path.is_dir() else path).absolute())
+    except OSError as error:  # no permission, a name that is too long, a disk that fails
+        raise DatasetError(f"cannot read the dataset {path}: {error}") from error
+
+
+def _read_dataset(path: Path) -> Dataset:
     description = read_description(path)
     root = (path.parent / description.root).absolute()
     if not root.is_dir():

@@ -97,8 +97,6 @@ def _image_folders(content: dict[str, Any], splits: dict[str, tuple[str, ...]], 
 
 def _load_yaml(path: Path) -> Any:
     """Load YAML in which every scalar stays text: a class named ``no`` or ``1e3`` keeps its name."""
-    import yaml
-
     try:
         size = path.stat().st_size
         data = path.read_bytes() if size <= _MAX_BYTES else b""
@@ -114,7 +112,12 @@ def _load_yaml(path: Path) -> Any:
             f"{path} is a JSON file, not a dataset description",
             remedy="write a data.yaml with 'train: FILE.json', 'val: FILE.json' and 'images: FOLDER'",
         )
-    text = decode_text(data)
+    return _parse_yaml(decode_text(data), path)
+
+
+def _parse_yaml(text: str, path: Path) -> Any:
+    import yaml
+
     loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # builds text, lists and mappings, nothing else
     depth = 0
     try:

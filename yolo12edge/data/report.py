@@ -207,13 +207,12 @@ def _label_problems(
     labels: Sequence[Labels],
     sizes: Sequence[tuple[int, int] | None],
 ) -> list[Problem]:
-    problems = [problem for entry in labels for problem in entry.problems]
+    problems = [*dataset.unplaced(split), *(problem for entry in labels for problem in entry.problems)]
     if split in dataset.coco:
         from .coco import read_coco
 
         source = dataset.coco[split]
         coco = read_coco(source.annotations)
-        problems += coco.unplaced
         said = {source.images / name: size for name, size in coco.sizes.items()}
         for image, size in zip(images, sizes, strict=True):
             told = said[image]

@@ -1,0 +1,142 @@
+"""Optimizer and learning-rate schedule of the published recipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import cos, pi
+
+import torch
+from torch import nn
+
+from .config import TrainConfig
+
+__all__ = ["Plan", "Step", "build_optimizer", "plan_run"]
+
+_AUTO_ADAMW_STEPS = 10_000  # runs of up to so many steps use AdamW
+_ENOUGH_UPDATES = 2_000  # fewer optimizer steps than this are not worth accumulating gradients for
+_NOMINAL_BATCH = 64
+_MIN_WARMUP_STEPS = 100
+_NORMS = (nn.BatchNorm2d,)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Settings of one training step.
+
+    Attributes:
+        lr: Learning rate of weights.
+        bias_lr: Learning rate of biases.
+        momentum: Momentum of SGD, first beta of AdamW.
+        accumulate: Steps whose gradients are summed before the optimizer moves.
+    """
+
+    lr: float
+    bias_lr: float
+    momentum: float
+    accumulate: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run's length makes of its configuration.
+
+    Attributes:
+        config: The configuration.
+        steps_per_epoch: Batches in an epoch.
+        optimizer: ``adamw`` or ``sgd``.
+        lr: Initial learning rate.
+        accumulate: Steps per optimizer step after the warm-up.
+        weight_decay: Decay of weights, scaled to the images per optimizer step.
+    """
+
+    config: TrainConfig
+    steps_per_epoch: int
+    optimizer: str
+    lr: float
+    accumulate: int
+    weight_decay: float
+
+    @property
+    def total_updates(self) -> int:
+        """Optimizer steps of the whole run, about."""
+        return max(1, self.config.epochs * self.steps_per_epoch // self.accumulate)
+
+    def at(self, step: int) -> Step:
+        """Return the settings of a step, counted from 0 over the whole run.
+
+        The learning rate falls once per epoch; within the warm-up it rises linearly to that value.
+        """
+        config = self.config
+        epoch = step // self.steps_per_epoch
+        share = epoch / config.epochs
+        fall = (1 - share) if config.schedule == "linear" else (1 + cos(pi * share)) / 2
+        lr = self.lr * (config.final_lr + (1 - config.final_lr) * fall)
+        warmup = max(round(config.warmup_epochs * self.steps_per_epoch), _MIN_WARMUP_STEPS)
+        if config.warmup_epochs == 0 or step >= warmup:
+            return Step(lr, lr, config.momentum, self.accumulate)
+        ramp = step / warmup
+        return Step(
+            lr * ramp,
+            config.warmup_bias_lr + (lr - config.warmup_bias_lr) * ramp,
+            config.warmup_momentum + (config.momentum - config.warmup_momentum) * ramp,
+            max(1, round(1 + (self.accumulate - 1) * ramp)),
+        )
+
+
+def plan_run(config: TrainConfig, *, images: int, num_classes: int) -> Plan:
+    """Choose what the configuration leaves open.
+
+    Args:
+        config: The run.
+        images: Images of the training split.
+        num_classes: Number of classes.
+    """
+    steps_per_epoch = -(-images // config.batch)
+    steps = steps_per_epoch * config.epochs
+    name = config.optimizer
+    if name == "auto":
+        name = "adamw" if steps <= _AUTO_ADAMW_STEPS else "sgd"
+    lr = config.lr
+    if lr is None:
+        lr = round(0.002 * 5 / (4 + num_classes), 6) if name == "adamw" else 0.01
+    nominal = config.nominal_batch
+    if nominal is None:
+        nominal = _NOMINAL_BATCH if steps * config.batch / _NOMINAL_BATCH >= _ENOUGH_UPDATES else config.batch
+    accumulate = max(round(nominal / config.batch), 1)
+    weight_decay = config.weight_decay * config.batch * accumulate / _NOMINAL_BATCH
+    return Plan(config, steps_per_epoch, name, lr, accumulate, weight_decay)
+
+
+def build_optimizer(network: nn.Module, plan: Plan) -> torch.optim.Optimizer:
+    """Return the optimizer with three groups: decayed weights, norm weights, biases."""
+    decayed: list[nn.Parameter] = []
+    norms: list[nn.Parameter] = []
+    biases: list[nn.Parameter] = []
+    for module in network.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if not parameter.requires_grad:
+                continue
+            if name == "bias":
+                biases.append(parameter)
+            elif isinstance(module, _NORMS):
+                norms.append(parameter)
+            else:
+                decayed.append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": plan.weight_decay, "kind": "weights"},
+        {"params": norms, "weight_decay": 0.0, "kind": "norms"},
+        {"params": biases, "weight_decay": 0.0, "kind": "biases"},
+    ]
+    if plan.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=plan.lr, betas=(plan.config.momentum, 0.999))
+    return torch.optim.SGD(groups, lr=plan.lr, momentum=plan.config.momentum, nesterov=True)
+
+
+def apply_step(optimizer: torch.optim.Optimizer, step: Step) -> None:
+    """Write the settings of a step into the optimizer."""
+    for group in optimizer.param_groups:
+        group["lr"] = step.bias_lr if group["kind"] == "biases" else step.lr
+        if "betas" in group:
+            group["betas"] = (step.momentum, group["betas"][1])
+        else:
+            group["momentum"] = step.momentum

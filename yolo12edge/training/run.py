@@ -1,0 +1,191 @@
+"""The files of a training run, and the Lightning callback that writes them after each epoch."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+from ..checkpoint import Checkpoint, CheckpointMeta
+from ..files import atomic_file
+from ..nn import YOLO12
+from .module import DetectorModule
+
+__all__ = ["EpochRecord", "RunFiles", "RunWriter"]
+
+AP_WEIGHT, AP50_WEIGHT = 0.9, 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class RunFiles:
+    """Where a run keeps what.
+
+    Attributes:
+        root: The run's directory.
+    """
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The configuration, JSON."""
+        return self.root / "config.json"
+
+    @property
+    def state(self) -> Path:
+        """All that a resumed run needs: weights, average, optimizer, progress."""
+        return self.root / "state.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """Averaged weights of the best epoch."""
+        return self.root / "best.safetensors"
+
+    @property
+    def last(self) -> Path:
+        """Averaged weights of the last epoch."""
+        return self.root / "last.safetensors"
+
+    @property
+    def results(self) -> Path:
+        """One line of losses, accuracy and learning rate per epoch, CSV."""
+        return self.root / "results.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRecord:
+    """What one epoch gave.
+
+    Attributes:
+        epoch: Counted from 1.
+        values: Columns of ``results.csv``: ``train/box``, ``val/ap`` and so on.
+        best: Whether it is the best epoch so far.
+    """
+
+    epoch: int
+    values: Mapping[str, float]
+    best: bool
+
+
+class RunWriter(L.Callback):
+    """Writes results, checkpoints and the resumable state after each epoch, and stops a run that stalls.
+
+    Args:
+        files: Where to.
+        patience: Epochs without a better result after which to stop.
+        meta: Makes a checkpoint's metadata from the training summary.
+        on_step: Called after each step with its number within the epoch and the epoch's steps.
+        on_epoch: Called after each epoch.
+    """
+
+    def __init__(
+        self,
+        files: RunFiles,
+        *,
+        patience: int,
+        meta: Callable[[dict[str, Any]], CheckpointMeta],
+        on_step: Callable[[int, int, int], None] | None = None,
+        on_epoch: Callable[[EpochRecord], None] | None = None,
+    ) -> None:
+        self.files = files
+        self.patience = patience
+        self.meta = meta
+        self.on_step = on_step
+        self.on_epoch = on_epoch
+        self.best_fitness = -1.0
+        self.best_epoch = 0
+        self.rows: list[dict[str, float]] = []
+        self.stalled = False
+        self._began = time.monotonic()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs of this."""
+        return {"best_fitness": self.best_fitness, "best_epoch": self.best_epoch, "rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore it."""
+        self.best_fitness = state_dict["best_fitness"]
+        self.best_epoch = state_dict["best_epoch"]
+        self.rows = state_dict["rows"]
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock."""
+        self._began = time.monotonic()
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+        """Tell of a step."""
+        if self.on_step is not None:
+            batch_idx: int = args[-1]
+            self.on_step(trainer.current_epoch + 1, batch_idx + 1, int(trainer.num_training_batches))
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Write what the epoch gave; validation has run by now."""
+        assert isinstance(pl_module, DetectorModule)
+        metrics = pl_module.metrics
+        assert metrics is not None
+        epoch = trainer.current_epoch + 1
+        optimizer = trainer.optimizers[0]
+        values = {
+            "epoch": float(epoch),
+            "seconds": time.monotonic() - self._began,
+            "lr": float(optimizer.param_groups[0]["lr"]),
+            **{f"train/{name}": value for name, value in pl_module.train_loss.means().items()},
+            **{f"val/{name}": value for name, value in pl_module.val_loss.means().items()},
+            **{
+                f"val/{name}": float(getattr(metrics, name))
+                for name in ("ap", "ap50", "ap75", "precision", "recall", "f1")
+            },
+        }
+        if pl_module.logger is not None:
+            pl_module.logger.log_metrics({k: v for k, v in values.items() if k != "epoch"}, step=epoch)
+        self.rows = [*self.rows, values]
+        fitness = AP_WEIGHT * nan_to_zero(metrics.ap) + AP50_WEIGHT * nan_to_zero(metrics.ap50)
+        best = fitness > self.best_fitness
+        if best:
+            self.best_fitness, self.best_epoch = fitness, epoch
+        checkpoint = self._checkpoint(pl_module.average.network, values)
+        if best:
+            checkpoint.save(self.files.best)
+        checkpoint.save(self.files.last)
+        write_rows(self.files.results, self.rows)
+        temporary = self.files.state.with_suffix(".partial")
+        trainer.save_checkpoint(temporary)
+        temporary.replace(self.files.state)
+        if epoch - self.best_epoch >= self.patience:
+            self.stalled = trainer.should_stop = True
+        if self.on_epoch is not None:
+            self.on_epoch(EpochRecord(epoch, values, best))
+
+    def _checkpoint(self, network: YOLO12, values: Mapping[str, float]) -> Checkpoint:
+        summary = {
+            "epoch": int(values["epoch"]),
+            "val_ap": finite(values["val/ap"]),
+            "val_ap50": finite(values["val/ap50"]),
+        }
+        tensors: dict[str, torch.Tensor] = {key: value.cpu() for key, value in network.state_dict().items()}
+        return Checkpoint(self.meta(summary), tensors)
+
+
+def write_rows(path: Path, rows: list[dict[str, float]]) -> None:
+    """Write rows of numbers as CSV, atomically."""
+    with atomic_file(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({name: f"{value:.6g}" for name, value in row.items()})
+
+
+def nan_to_zero(value: float) -> float:
+    """Return the value, or 0 where there was nothing to measure."""
+    return value if value == value else 0.0
+
+
+def finite(value: float) -> float | None:
+    """Return the value, or None where there was nothing to measure; JSON has no NaN."""
+    return round(value, 6) if value == value else None

@@ -1,0 +1,287 @@
+"""``train``: from a configuration to checkpoints, on Lightning."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+
+from ..checkpoint import FORMAT_VERSION, Checkpoint, CheckpointMeta, read_metadata
+from ..data.dataset import Dataset, read_dataset
+from ..data.loader import DetectionDataset, train_loader, val_loader
+from ..errors import BackendError, CheckpointError, InputError
+from ..files import atomic_file
+from ..nn import YOLO12, ModelConfig, build_model
+from .config import TrainConfig
+from .module import DetectorModule
+from .optim import Plan, plan_run
+from .run import EpochRecord, RunFiles, RunWriter
+
+__all__ = ["TrainResult", "Transfer", "resume", "train", "transfer_weights"]
+
+_LIGHTNING_PRECISION = {"fp32": "32-true", "fp16": "16-mixed", "bf16": "bf16-mixed"}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """What a run ended with.
+
+    Attributes:
+        files: Its files.
+        best_epoch: Epoch of ``best.safetensors``.
+        epochs: Epochs done.
+        stalled: Whether early stopping ended it.
+        plan: What it was trained with.
+    """
+
+    files: RunFiles
+    best_epoch: int
+    epochs: int
+    stalled: bool
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """Which tensors a run took from a checkpoint.
+
+    Attributes:
+        taken: Keys of equal name and shape.
+        skipped: Keys of the network that the checkpoint does not have in that shape.
+    """
+
+    taken: list[str]
+    skipped: list[str]
+
+
+def train(
+    config: TrainConfig,
+    *,
+    on_start: Callable[[Plan, Transfer | None], None] | None = None,
+    on_step: Callable[[int, int, int], None] | None = None,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+) -> TrainResult:
+    """Train a detector from the start.
+
+    The dataset is taken as it is: check it first with ``check_dataset``.
+
+    Args:
+        config: The run.
+        on_start: Called before the first step with the plan and what came from ``config.weights``.
+        on_step: Called after each step with epoch, step within it, and steps of the epoch, from 1.
+        on_epoch: Called after each epoch.
+
+    Raises:
+        InputError: If the run's directory holds another run.
+        DatasetError: If the dataset is not usable.
+        CheckpointError: If ``config.weights`` does not fit.
+        BackendError: If the device or precision is not to be had.
+    """
+    files = RunFiles(config.out)
+    if files.config.exists() or files.state.exists():
+        raise InputError(
+            f"{config.out} holds another run",
+            remedy=f"choose another directory, or continue that run with --resume {config.out}",
+        )
+    config.out.mkdir(parents=True, exist_ok=True)
+    return _run(config, files, None, on_start, on_step, on_epoch)
+
+
+def resume(
+    root: Path,
+    *,
+    on_start: Callable[[Plan, Transfer | None], None] | None = None,
+    on_step: Callable[[int, int, int], None] | None = None,
+    on_epoch: Callable[[EpochRecord], None] | None = None,
+) -> TrainResult:
+    """Continue an interrupted run after its last whole epoch, exactly as it would have gone on.
+
+    Args:
+        root: The run's directory.
+        on_start: As in ``train``.
+        on_step: As in ``train``.
+        on_epoch: As in ``train``.
+
+    Raises:
+        InputError: If there is nothing to resume.
+    """
+    files = RunFiles(root)
+    if not files.config.is_file():
+        raise InputError(f"{root} is not a training run", expected=f"a directory with {files.config.name}")
+    if not files.state.is_file():
+        raise InputError(
+            f"{root} ended before its first epoch did", remedy="delete the directory and start the run again"
+        )
+    config = TrainConfig.from_json(files.config.read_bytes(), source=str(files.config))
+    return _run(config, files, files.state, on_start, on_step, on_epoch)
+
+
+def _run(
+    config: TrainConfig,
+    files: RunFiles,
+    state: Path | None,
+    on_start: Callable[[Plan, Transfer | None], None] | None,
+    on_step: Callable[[int, int, int], None] | None,
+    on_epoch: Callable[[EpochRecord], None] | None,
+) -> TrainResult:
+    accelerator, precision = choose_device(config)
+    dataset = read_dataset(config.data)
+    samples = dataset.samples("train")
+    plan = plan_run(config, images=len(samples), num_classes=len(dataset.class_names))
+    L.seed_everything(config.seed, workers=True, verbose=False)
+    network, transfer = make_network(config, dataset)
+    module = DetectorModule(network, plan, dataset.class_names)
+    training = DetectionDataset(
+        samples,
+        image_size=config.image_size,
+        augment=config.augmentation,
+        seed=config.seed,
+        close_mosaic_from=config.epochs - config.close_mosaic,
+    )
+    validation = DetectionDataset(dataset.samples("val"), image_size=config.image_size, seed=config.seed)
+    pin = accelerator == "cuda"
+    writer = RunWriter(
+        files,
+        patience=config.patience,
+        meta=lambda summary: checkpoint_meta(config, network, dataset.class_names, summary),
+        on_step=on_step,
+        on_epoch=on_epoch,
+    )
+    with atomic_file(files.config) as temporary:
+        temporary.write_bytes(config.to_json())
+    if on_start is not None:
+        on_start(plan, transfer)
+    with quiet_lightning():
+        trainer = L.Trainer(
+            max_epochs=config.epochs,
+            accelerator=accelerator,
+            devices=1,
+            precision=precision,  # type: ignore[arg-type]
+            callbacks=[writer],
+            logger=L.pytorch.loggers.TensorBoardLogger(config.out, name="tensorboard", version=""),
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            default_root_dir=config.out,
+        )
+        trainer.fit(
+            module,
+            train_loader(training, batch_size=config.batch, workers=config.workers, pin=pin),
+            val_loader(validation, batch_size=config.batch, workers=0, pin=pin),
+            ckpt_path=state,
+            weights_only=True,
+        )
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return TrainResult(files, writer.best_epoch, len(writer.rows), writer.stalled, plan)
+
+
+def make_network(config: TrainConfig, dataset: Dataset) -> tuple[YOLO12, Transfer | None]:
+    """Build the network of a run, from a checkpoint's weights where it names one."""
+    classes = len(dataset.class_names)
+    if config.weights is None:
+        return build_model(ModelConfig(scale=config.scale, variant=config.variant, num_classes=classes)), None
+    source = Checkpoint.load(config.weights)
+    meta = source.meta
+    if (meta.scale, meta.variant) != (config.scale, config.variant):
+        raise CheckpointError(
+            f"{config.weights} holds YOLO12{meta.scale} {meta.variant}",
+            expected=f"YOLO12{config.scale} {config.variant}, as the run asks for",
+            remedy=f"pass --model {meta.scale} --variant {meta.variant}, or other weights",
+        )
+    network = build_model(
+        ModelConfig(
+            scale=meta.scale,
+            variant=meta.variant,
+            num_classes=classes,
+            mlp_ratio=meta.mlp_ratio,
+            residual=meta.residual,
+            areas=meta.areas,
+            bn_eps=meta.bn_eps,
+        )
+    )
+    return network, transfer_weights(network, source.tensors)
+
+
+def transfer_weights(network: YOLO12, tensors: dict[str, torch.Tensor]) -> Transfer:
+    """Copy tensors of equal name and shape into a network."""
+    mine = network.state_dict()
+    taken = [key for key, tensor in mine.items() if key in tensors and tensors[key].shape == tensor.shape]
+    network.load_state_dict({key: tensors[key] for key in taken}, strict=False)
+    return Transfer(taken, [key for key in mine if key not in set(taken)])
+
+
+def checkpoint_meta(
+    config: TrainConfig, network: YOLO12, class_names: Sequence[str], summary: dict[str, Any]
+) -> CheckpointMeta:
+    """Return the metadata of a checkpoint of a run."""
+    built = network.config
+    # ModelConfig fills these in; only its type says that they may be absent.
+    mlp_ratio, residual = built.mlp_ratio, built.residual
+    assert mlp_ratio is not None
+    assert residual is not None
+    origin = read_metadata(config.weights) if config.weights is not None else None
+    return CheckpointMeta(
+        format_version=FORMAT_VERSION,
+        task="detect",
+        scale=built.scale,  # type: ignore[arg-type]
+        variant=built.variant,  # type: ignore[arg-type]
+        class_names=list(class_names),
+        image_size=config.image_size,
+        bn_eps=built.bn_eps,
+        mlp_ratio=mlp_ratio,
+        residual=residual,
+        areas=built.areas,
+        source="trained",
+        # Fine-tuned weights stay under the licence of those that they started from.
+        weights_license=origin.weights_license if origin is not None else None,
+        training={**summary, "epochs": config.epochs, "batch": config.batch, "seed": config.seed},
+    )
+
+
+def choose_device(config: TrainConfig) -> tuple[str, str]:
+    """Return Lightning's names of the accelerator and the precision that the run asks for.
+
+    Raises:
+        BackendError: If this machine does not have them.
+    """
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    device: str = config.device
+    if device == "auto":
+        device = next(name for name in ("cuda", "mps", "cpu") if present[name])
+    if not present[device]:
+        have = ", ".join(name for name, there in present.items() if there)
+        raise BackendError(f"device {device!r} is not to be had here", expected=f"one of {have}")
+    precision: str = config.precision
+    if precision == "auto":
+        precision = "fp32"
+        if device == "cuda":
+            precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    if precision == "fp16" and device != "cuda":
+        raise BackendError(f"precision 'fp16' does not train on {device!r}", expected="fp32 or bf16 there")
+    return device, _LIGHTNING_PRECISION[precision]
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's notices and advice off the terminal; its errors stay."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -105,13 +105,13 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, moves: ob
 
 def test_sixteen_bits_are_scaled_not_cut(tmp_path: Path) -> None:
     deep = np.zeros((4, 4, 3), np.uint16)
-    deep[0], deep[1], deep[2] = 65535, 257 * 100, 200
+    deep[0], deep[1], deep[2] = 65535, 257 * 200, 200
     (tmp_path / "deep.png").write_bytes(encoded(".png", deep))
-    assert read_image(tmp_path / "deep.png")[:, 0, 0].tolist() == [255, 100, 1, 0]
+    assert read_image(tmp_path / "deep.png")[:, 0, 0].tolist() == [255, 200, 1, 0]
     (tmp_path / "grey.png").write_bytes(encoded(".png", deep[..., 0]))
     grey = read_image(tmp_path / "grey.png")
     assert grey.shape == (4, 4, 3)
-    assert grey[:, 0].tolist() == [[255] * 3, [100] * 3, [1] * 3, [0] * 3]
+    assert grey[:, 0].tolist() == [[255] * 3, [200] * 3, [1] * 3, [0] * 3]
 
 
 def test_grey_and_alpha_become_bgr(tmp_path: Path) -> None:

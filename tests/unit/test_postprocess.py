@@ -112,7 +112,7 @@ def test_the_cap_keeps_the_best_and_is_deterministic(monkeypatch: pytest.MonkeyP
     corner = rng.permutation(1000).astype(np.float32) * 20
     boxes = np.stack((corner, corner, corner + 10, corner + 10))
     scores = rng.integers(1, 30, (3, 1000)).astype(np.float32) / 30  # ties at the limit
-    thresholds = Thresholds(confidence=0.0, max_detections=100, multi_label=True)
+    thresholds = Thresholds(confidence=0.0, max_detections=150, multi_label=True)
     uncapped = decode(boxes, scores, thresholds)
     monkeypatch.setattr(detect, "MAX_CANDIDATES", 150)
     capped = decode(boxes, scores, thresholds)

@@ -6,6 +6,9 @@ who reads it on a robot at night knows what to do next.
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 __all__ = [
     "ArtifactError",
     "BackendError",
@@ -78,7 +81,14 @@ class MissingDependencyError(Yolo12EdgeError):
     """
 
     def __init__(self, package: str, *, extra: str, purpose: str) -> None:
+        self.package = package
+        self.extra = extra
+        self.purpose = purpose
         super().__init__(
             f"the package {package!r} is not installed; it is needed {purpose}",
             remedy=f"pip install 'yolo12edge[{extra}]'",
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An exception is unpickled from its message alone, which the keyword arguments here do not allow.
+        return partial(type(self), extra=self.extra, purpose=self.purpose), (self.package,), self.__dict__

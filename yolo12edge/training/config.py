@@ -13,7 +13,9 @@ from ..errors import InputError
 from ..nn.config import SCALES, VARIANTS
 from .loss import LossGains
 
-__all__ = ["TrainConfig", "augment_preset"]
+__all__ = ["CONFIG_NAME", "TrainConfig", "augment_preset"]
+
+CONFIG_NAME = "config.json"
 
 # Recipe by scale: affine zoom and mixup grow with the model, which would overfit otherwise.
 _ZOOM = {"n": 0.5, "s": 0.9, "m": 0.9, "l": 0.9, "x": 0.9}
@@ -141,16 +143,19 @@ class TrainConfig:
         return msgspec.json.format(msgspec.json.encode(self, enc_hook=_encode), indent=2) + b"\n"
 
     @classmethod
-    def from_json(cls, text: bytes, *, source: str) -> TrainConfig:
-        """Read a configuration that ``to_json`` wrote.
+    def of_run(cls, root: Path) -> TrainConfig:
+        """Read the configuration that a run's directory holds.
 
         Raises:
-            InputError: If it is not one.
+            InputError: If the directory holds no run, or its configuration is damaged.
         """
+        file = root / CONFIG_NAME
+        if not file.is_file():
+            raise InputError(f"{root} is not a training run", expected=f"a directory with {CONFIG_NAME}")
         try:
-            return msgspec.json.decode(text, type=cls, dec_hook=_decode)
+            return msgspec.json.decode(file.read_bytes(), type=cls, dec_hook=_decode)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"{source} is not a training configuration: {error}", remedy="start a new run") from error
+            raise InputError(f"{file} is not a training configuration: {error}", remedy="start a new run") from error
 
 
 def _encode(value: Any) -> Any:

@@ -15,6 +15,7 @@ import torch
 from ..checkpoint import Checkpoint, CheckpointMeta
 from ..files import atomic_file
 from ..nn import YOLO12
+from .config import CONFIG_NAME
 from .module import DetectorModule
 
 __all__ = ["EpochRecord", "RunFiles", "RunWriter"]
@@ -35,7 +36,7 @@ class RunFiles:
     @property
     def config(self) -> Path:
         """The configuration, JSON."""
-        return self.root / "config.json"
+        return self.root / CONFIG_NAME
 
     @property
     def state(self) -> Path:
@@ -51,6 +52,16 @@ class RunFiles:
     def last(self) -> Path:
         """Averaged weights of the last epoch."""
         return self.root / "last.safetensors"
+
+    @property
+    def samples(self) -> Path:
+        """Augmented training images with their labels, JPEG."""
+        return self.root / "train-samples.jpg"
+
+    @property
+    def plots(self) -> Path:
+        """Curves, confusion matrix and sample images."""
+        return self.root / "plots"
 
     @property
     def results(self) -> Path:

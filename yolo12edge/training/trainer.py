@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from .config import TrainConfig
 from .module import DetectorModule
 from .optim import Plan, plan_run
 from .run import EpochRecord, RunFiles, RunWriter
+from .samples import draw_training_samples
 
 __all__ = ["TrainResult", "Transfer", "resume", "train", "transfer_weights"]
 
@@ -113,14 +114,12 @@ def resume(
         InputError: If there is nothing to resume.
     """
     files = RunFiles(root)
-    if not files.config.is_file():
-        raise InputError(f"{root} is not a training run", expected=f"a directory with {files.config.name}")
+    config = TrainConfig.of_run(root)
     if not files.state.is_file():
         raise InputError(
             f"{root} ended before its first epoch did", remedy="delete the directory and start the run again"
         )
-    config = TrainConfig.from_json(files.config.read_bytes(), source=str(files.config))
-    return _run(config, files, files.state, on_start, on_step, on_epoch)
+    return _run(replace(config, out=root), files, files.state, on_start, on_step, on_epoch)
 
 
 def _run(
@@ -156,6 +155,7 @@ def _run(
     )
     with atomic_file(files.config) as temporary:
         temporary.write_bytes(config.to_json())
+    draw_training_samples(training, dataset.class_names, files.samples)
     if on_start is not None:
         on_start(plan, transfer)
     with quiet_lightning():
@@ -173,9 +173,13 @@ def _run(
             use_distributed_sampler=False,
             default_root_dir=config.out,
         )
+        loader = train_loader(training, batch_size=config.batch, workers=config.workers, pin=pin)
+        if state is not None:
+            # Lightning starts the first iterator before it tells the sampler the epoch.
+            loader.sampler.set_epoch(torch.load(state, weights_only=True, mmap=True)["epoch"] + 1)  # type: ignore[attr-defined]
         trainer.fit(
             module,
-            train_loader(training, batch_size=config.batch, workers=config.workers, pin=pin),
+            loader,
             val_loader(validation, batch_size=config.batch, workers=0, pin=pin),
             ckpt_path=state,
             weights_only=True,

@@ -1,0 +1,132 @@
+"""The recipe: learning rates, accumulation, parameter groups, averaged weights."""
+
+from __future__ import annotations
+
+from math import exp
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from yolo12edge.errors import InputError
+from yolo12edge.nn import ModelConfig, build_model
+from yolo12edge.training.config import TrainConfig, augment_preset
+from yolo12edge.training.ema import WeightAverage
+from yolo12edge.training.optim import apply_step, build_optimizer, plan_run
+
+
+def config(**changes: Any) -> TrainConfig:
+    return TrainConfig(data=Path("data.yaml"), out=Path("run"), **changes)
+
+
+def test_short_runs_use_adamw_without_accumulation_and_long_ones_sgd_with() -> None:
+    short = plan_run(config(epochs=80, batch=8), images=205, num_classes=3)
+    assert (short.optimizer, short.accumulate, short.steps_per_epoch) == ("adamw", 1, 26)
+    assert short.lr == pytest.approx(0.002 * 5 / 7, abs=1e-6)
+    assert short.weight_decay == pytest.approx(5e-4 * 8 / 64)
+    long = plan_run(config(epochs=300, batch=16), images=118_287, num_classes=80)
+    assert (long.optimizer, long.accumulate, long.lr) == ("sgd", 4, 0.01)
+    assert long.weight_decay == pytest.approx(5e-4)
+    large = plan_run(config(epochs=300, batch=256), images=118_287, num_classes=80)
+    assert large.accumulate == 1
+    assert large.weight_decay == pytest.approx(0.002)
+
+
+def test_learning_rate_warms_up_then_falls_to_its_last_value() -> None:
+    plan = plan_run(config(epochs=100, batch=16, optimizer="sgd", nominal_batch=64), images=1600, num_classes=3)
+    assert plan.steps_per_epoch == 100
+    first, middle = plan.at(0), plan.at(150)
+    assert (first.lr, first.bias_lr, first.momentum, first.accumulate) == (0.0, 0.0, 0.8, 1)
+    assert middle.lr == pytest.approx(0.5 * 0.01 * (0.01 + 0.99 * 0.99))
+    assert middle.momentum == pytest.approx(0.85)
+    assert middle.accumulate == 2  # half way from 1 to 4, rounded to even
+    after = plan.at(300)
+    assert after.lr == after.bias_lr == pytest.approx(0.01 * (0.01 + 0.99 * 0.97))
+    assert (after.momentum, after.accumulate) == (0.9, 4)
+    rates = [plan.at(epoch * 100).lr for epoch in range(3, 100)]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] == pytest.approx(0.01 * (0.01 + 0.99 * 0.01))
+
+
+def test_cosine_schedule_is_above_the_line_first_and_below_it_later() -> None:
+    linear = plan_run(config(epochs=100, batch=1), images=10, num_classes=3)
+    cosine = plan_run(config(epochs=100, batch=1, schedule="cosine"), images=10, num_classes=3)
+    assert cosine.at(250).lr > linear.at(250).lr
+    assert cosine.at(500).lr == pytest.approx(linear.at(500).lr)
+    assert cosine.at(750).lr < linear.at(750).lr
+
+
+def test_only_weights_decay_and_gamma_is_one_of_them() -> None:
+    network = build_model(ModelConfig(scale="n", num_classes=3, residual=True))
+    plan = plan_run(config(optimizer="sgd"), images=100, num_classes=3)
+    optimizer = build_optimizer(network, plan)
+    groups = {group["kind"]: group for group in optimizer.param_groups}
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    members = {kind: {names[id(p)] for p in group["params"]} for kind, group in groups.items()}
+    assert {kind: group["weight_decay"] for kind, group in groups.items()} == {
+        "weights": plan.weight_decay,
+        "norms": 0.0,
+        "biases": 0.0,
+    }
+    assert "model.8.gamma" in members["weights"]
+    assert members["norms"] == {name for name in names.values() if name.endswith(".bn.weight")}
+    assert members["biases"] == {name for name in names.values() if name.endswith(".bias")}
+    everything = set.union(*members.values())
+    assert everything == set(names.values()) - {"model.21.dfl.conv.weight"}  # frozen
+
+    apply_step(optimizer, plan.at(10))
+    step = plan.at(10)
+    assert groups["weights"]["lr"] == step.lr
+    assert groups["biases"]["lr"] == step.bias_lr
+    assert groups["norms"]["momentum"] == step.momentum
+
+
+def test_average_follows_its_formula() -> None:
+    network = build_model(ModelConfig(num_classes=1))
+    average = WeightAverage(network, total_updates=50_000)
+    key = "model.0.conv.weight"
+    start = network.state_dict()[key].clone()
+    with torch.no_grad():
+        network.state_dict()[key].add_(1.0)
+        network.state_dict()["model.0.bn.num_batches_tracked"].fill_(7)
+    average.update(network)
+    decay = 0.9999 * (1 - exp(-1 / 2000))
+    mine = average.network.state_dict()
+    assert torch.allclose(mine[key], start * decay + (start + 1) * (1 - decay))
+    assert int(mine["model.0.bn.num_batches_tracked"]) == 7
+    assert WeightAverage(network, total_updates=1000).ramp == 200
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": 0},
+        {"batch": 0},
+        {"image_size": 100},
+        {"image_size": 16},
+        {"scale": "k"},
+        {"variant": "v2"},
+        {"optimizer": "lamb"},
+        {"lr": 0.0},
+        {"lr": float("nan")},
+        {"momentum": float("nan")},
+        {"precision": "int8"},
+        {"patience": 0},
+        {"workers": -1},
+    ],
+)
+def test_impossible_settings_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=next(iter(change))):
+        config(**change)
+
+
+def test_configuration_survives_its_file(tmp_path: Path) -> None:
+    before = config(augment=augment_preset("l"), lr=0.1, weights=Path("w.safetensors"))
+    (tmp_path / "config.json").write_bytes(before.to_json())
+    assert TrainConfig.of_run(tmp_path) == before
+    (tmp_path / "config.json").write_bytes(b'{"epochs": 1}')
+    with pytest.raises(InputError, match="not a training configuration"):
+        TrainConfig.of_run(tmp_path)
+    with pytest.raises(InputError, match="not a training run"):
+        TrainConfig.of_run(tmp_path / "elsewhere")

@@ -1,0 +1,149 @@
+"""Training as a whole, on a handful of tiny pictures."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from yolo12edge.checkpoint import Checkpoint
+from yolo12edge.data.loader import DetectionDataset, collate
+from yolo12edge.data.scenes import CLASS_NAMES, generate_scenes
+from yolo12edge.errors import BackendError, CheckpointError, InputError
+from yolo12edge.nn import ModelConfig, build_model
+from yolo12edge.training import EpochRecord, TrainConfig, resume, train
+from yolo12edge.training.loss import DetectionLoss
+from yolo12edge.training.module import images_to_float
+from yolo12edge.training.trainer import choose_device, transfer_weights
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return generate_scenes(tmp_path_factory.mktemp("data") / "scenes", train=6, val=3, size=96, seed=5).path
+
+
+@pytest.fixture
+def config(data: Path, tmp_path: Path) -> TrainConfig:
+    return TrainConfig(
+        data=data, out=tmp_path / "run", epochs=3, batch=4, image_size=64, close_mosaic=1, workers=0, device="cpu"
+    )
+
+
+def rows(config: TrainConfig) -> list[dict[str, str]]:
+    with (config.out / "results.csv").open() as file:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+
+class _PowerCutError(Exception):
+    pass
+
+
+def test_resumed_run_is_the_run_that_was_not_interrupted(config: TrainConfig, tmp_path: Path) -> None:
+    whole = train(config)
+    cut = replace(config, out=tmp_path / "cut", workers=2)  # the number of workers must not matter either
+
+    def cut_power(record: EpochRecord) -> None:
+        if record.epoch == 2:
+            raise _PowerCutError
+
+    with pytest.raises(_PowerCutError):
+        train(cut, on_epoch=cut_power)
+    moved = tmp_path / "moved"
+    cut.out.rename(moved)  # a run may be moved before it goes on
+    resumed = resume(moved)
+    assert (whole.epochs, resumed.epochs) == (3, 3)
+    assert rows(config) == rows(replace(cut, out=moved))
+    for mine, theirs in ((whole.files.last, resumed.files.last), (whole.files.best, resumed.files.best)):
+        first, second = Checkpoint.load(mine), Checkpoint.load(theirs)
+        assert first.meta == second.meta
+        assert all(torch.equal(first.tensors[key], second.tensors[key]) for key in first.tensors)
+
+
+def test_run_leaves_usable_checkpoints_and_refuses_to_be_overwritten(config: TrainConfig) -> None:
+    config = replace(config, epochs=1)
+    records: list[EpochRecord] = []
+    result = train(config, on_epoch=records.append)
+    assert [record.epoch for record in records] == [1]
+    checkpoint = Checkpoint.load(result.files.last)
+    assert tuple(checkpoint.meta.class_names) == CLASS_NAMES
+    assert checkpoint.meta.image_size == 64
+    assert checkpoint.meta.weights_license is None
+    checkpoint.model()
+    assert result.files.samples.is_file()
+    assert any((config.out / "tensorboard").iterdir())
+    with pytest.raises(InputError, match="holds another run"):
+        train(config)
+
+
+def test_stalled_run_stops(config: TrainConfig) -> None:
+    # Without learning every epoch is as good as the first.
+    result = train(replace(config, epochs=6, patience=2, lr=1e-12, warmup_epochs=0))
+    assert result.stalled
+    assert (result.best_epoch, result.epochs) == (1, 3)
+
+
+def test_licence_of_the_starting_weights_stays(config: TrainConfig, tmp_path: Path) -> None:
+    first = train(replace(config, epochs=1))
+    start = Checkpoint.load(first.files.last)
+    foreign = tmp_path / "foreign.safetensors"
+    from msgspec.structs import replace as change
+
+    Checkpoint(change(start.meta, weights_license="AGPL-3.0"), start.tensors).save(foreign)
+    tuned = train(replace(config, epochs=1, out=tmp_path / "tuned", weights=foreign))
+    assert Checkpoint.load(tuned.files.last).meta.weights_license == "AGPL-3.0"
+    with pytest.raises(CheckpointError, match="YOLO12n"):
+        train(replace(config, scale="s", out=tmp_path / "other", weights=foreign))
+
+
+def test_transfer_takes_what_fits_and_says_what_does_not() -> None:
+    source = build_model(ModelConfig(num_classes=3))
+    target = build_model(ModelConfig(num_classes=5))
+    transfer = transfer_weights(target, source.state_dict())
+    assert len(transfer.taken) + len(transfer.skipped) == len(target.state_dict())
+    assert set(transfer.skipped) == {
+        f"model.21.cv3.{level}.2.{part}" for level in range(3) for part in ("weight", "bias")
+    }
+    assert torch.equal(target.state_dict()["model.0.conv.weight"], source.state_dict()["model.0.conv.weight"])
+
+
+def test_network_learns_a_batch(data: Path) -> None:
+    from yolo12edge.data.dataset import read_dataset
+
+    torch.manual_seed(0)
+    samples = read_dataset(data).samples("train")[:2]
+    dataset = DetectionDataset(samples, image_size=64)
+    batch = collate([dataset[0], dataset[1]])
+    network = build_model(ModelConfig(num_classes=len(CLASS_NAMES))).train()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
+    losses = []
+    for _ in range(25):
+        parts = DetectionLoss()(network(images_to_float(batch.images)), batch.image_index, batch.class_id, batch.boxes)
+        optimizer.zero_grad()
+        parts.total.backward()
+        optimizer.step()
+        losses.append(float(parts.total.detach()))
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_device_and_precision_are_had_or_refused(config: TrainConfig) -> None:
+    assert choose_device(config) == ("cpu", "32-true")
+    assert choose_device(replace(config, precision="bf16")) == ("cpu", "bf16-mixed")
+    with pytest.raises(BackendError, match="fp16"):
+        choose_device(replace(config, precision="fp16"))
+    if not torch.cuda.is_available():
+        with pytest.raises(BackendError, match="cuda"):
+            train(replace(config, device="cuda"))
+
+
+def test_nothing_to_resume_is_said(tmp_path: Path, config: TrainConfig) -> None:
+    with pytest.raises(InputError, match="not a training run"):
+        resume(tmp_path)
+    config.out.mkdir()
+    (config.out / "config.json").write_bytes(config.to_json())
+    with pytest.raises(InputError, match="before its first epoch"):
+        resume(config.out)

@@ -1,0 +1,197 @@
+"""``yolo12edge train``: from a labelled dataset to a checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, cast
+
+import typer
+
+if TYPE_CHECKING:
+    from ..data.dataset import Dataset
+    from ..training import EpochRecord, TrainConfig, TrainResult
+    from ..training.optim import Plan
+    from ..training.trainer import Transfer
+
+__all__ = ["train"]
+
+
+def train(
+    *,
+    data: Annotated[Path | None, typer.Option(help="Dataset description (data.yaml).")] = None,
+    model: Annotated[Literal["n", "s", "m", "l", "x"], typer.Option(help="Model scale.")] = "n",
+    variant: Annotated[Literal["v1", "turbo"], typer.Option(help="Model variant.")] = "v1",
+    weights: Annotated[Path | None, typer.Option(help="Checkpoint to start from (.safetensors).")] = None,
+    epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 100,
+    batch: Annotated[int, typer.Option(help="Images per step.")] = 16,
+    imgsz: Annotated[int, typer.Option(help="Side of the network input, a multiple of 32.")] = 640,
+    out: Annotated[Path, typer.Option(help="Folder of the run; must not hold another one.")] = Path("runs/train"),
+    optimizer: Annotated[
+        Literal["auto", "adamw", "sgd"], typer.Option(help="auto: AdamW for up to 10,000 steps, else SGD.")
+    ] = "auto",
+    lr: Annotated[float | None, typer.Option(help="Initial learning rate.", show_default="the optimizer's own")] = None,
+    schedule: Annotated[Literal["linear", "cosine"], typer.Option(help="How the learning rate falls.")] = "linear",
+    close_mosaic: Annotated[int, typer.Option(help="Last epochs without mosaic and mixup.")] = 10,
+    patience: Annotated[int, typer.Option(help="Stop after so many epochs without a better result.")] = 100,
+    seed: Annotated[int, typer.Option(help="Seed of weights, order and augmentation.")] = 0,
+    workers: Annotated[int, typer.Option(help="Loader processes.")] = 2,
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where to train.")] = "auto",
+    precision: Annotated[
+        Literal["auto", "fp32", "fp16", "bf16"], typer.Option(help="auto: bf16 or fp16 on CUDA, fp32 elsewhere.")
+    ] = "auto",
+    resume: Annotated[
+        Path | None, typer.Option(help="Continue the run of this folder with its own settings; no other option counts.")
+    ] = None,
+) -> None:
+    """Train a detector; checks the dataset first, writes checkpoints, results and plots into --out."""
+    from ..data.dataset import read_dataset
+    from ..errors import InputError
+    from ._console import console
+
+    if resume is None and data is None:
+        raise InputError("there is nothing to train on", remedy="add --data data.yaml, or --resume RUN")
+    from ..training import TrainConfig
+    from ..training import resume as resume_run
+    from ..training import train as start_run
+
+    if resume is not None:
+        config = TrainConfig.of_run(resume)
+    else:
+        config = TrainConfig(
+            data=cast("Path", data).absolute(),
+            out=out,
+            scale=model,
+            variant=variant,
+            weights=weights,
+            epochs=epochs,
+            batch=batch,
+            image_size=imgsz,
+            optimizer=optimizer,
+            lr=lr,
+            schedule=schedule,
+            close_mosaic=close_mosaic,
+            patience=patience,
+            seed=seed,
+            workers=workers,
+            device=device,
+            precision=precision,
+        )
+    dataset = read_dataset(config.data)
+    _check(dataset)
+    with _Display(config) as display:
+        if resume is not None:
+            result = resume_run(resume, on_start=display.start, on_step=display.step, on_epoch=display.epoch)
+        else:
+            result = start_run(config, on_start=display.start, on_step=display.step, on_epoch=display.epoch)
+    if result.stalled:
+        console.print(f"Stopped early: no better result in {config.patience} epochs.")
+    _finish(result, dataset)
+
+
+def _check(dataset: Dataset) -> None:
+    """Check the dataset and say what is in it; errors end the command here."""
+    from rich.markup import escape
+
+    from ..data.report import check_dataset
+    from ._console import console, progress
+
+    total = sum(len(dataset.splits.get(split, ())) for split in ("train", "val"))
+    with progress("Checking the dataset", total, unit="images") as steps:
+        report = check_dataset(dataset, progress=steps.update)
+    for problem in report.warnings[:10]:
+        console.print(f"[yellow]warning:[/] {escape(str(problem))}", soft_wrap=True)
+    if len(report.warnings) > 10:
+        console.print(f"[yellow]… and {len(report.warnings) - 10} more warnings[/]")
+    report.raise_for_errors()
+    for split, statistics in report.splits.items():
+        console.print(f"{split}: {statistics.images} images, {sum(statistics.boxes)} objects", markup=False)
+
+
+class _Display:
+    """Shows a run: a bar over the steps of all epochs, a line per epoch."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        from ._console import progress
+
+        self._config = config
+        self._progress = progress("Training", None, unit="steps")
+
+    def __enter__(self) -> _Display:
+        self._steps = self._progress.__enter__()
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self._progress.__exit__(*details)  # type: ignore[arg-type]
+
+    def start(self, plan: Plan, transfer: Transfer | None) -> None:
+        """Say what the plan is."""
+        from ._console import console
+
+        config = self._config
+        console.print(
+            f"YOLO12{config.scale} {config.variant}, {config.epochs} epochs at {config.image_size} px, batch "
+            f"{config.batch} x {plan.accumulate}, {plan.optimizer}, learning rate {plan.lr:g}; run folder {config.out}",
+            markup=False,
+        )
+        if transfer is not None:
+            console.print(
+                f"Took {len(transfer.taken)} tensors from {config.weights}; {len(transfer.skipped)} start afresh"
+                + (f" ({', '.join(transfer.skipped[:3])} …)" if transfer.skipped else ""),
+                markup=False,
+            )
+
+    def step(self, epoch: int, step: int, steps: int) -> None:
+        """Move the bar."""
+        self._steps.update((epoch - 1) * steps + step, self._config.epochs * steps, note=f"epoch {epoch}")
+
+    def epoch(self, record: EpochRecord) -> None:
+        """Print what the epoch gave."""
+        from ._console import console
+
+        values = record.values
+        console.print(
+            f"epoch {record.epoch:>3}/{self._config.epochs}  loss: box {values['train/box']:.3f}  cls "
+            f"{values['train/cls']:.3f}  dfl {values['train/dfl']:.3f}   val: AP50-95 {100 * values['val/ap']:5.2f}  "
+            f"AP50 {100 * values['val/ap50']:5.2f}   {values['seconds']:.0f} s" + ("  best" if record.best else ""),
+            markup=False,
+        )
+
+
+def _finish(result: TrainResult, dataset: Dataset) -> None:
+    """Measure the best checkpoint as ``val`` does, and draw the plots."""
+    import numpy as np
+
+    from ..metrics import evaluate_runtime
+    from ..metrics.plots import plot_label_statistics, plot_training_curves
+    from ..metrics.report import write_plots
+    from ..runtimes import Runtime
+    from ._console import console, progress
+    from ._console import out as results
+    from ._tables import accuracy_table
+
+    files = result.files
+    samples = dataset.samples("val")
+    with Runtime(files.best) as runtime, progress("Evaluating the best epoch", len(samples), unit="images") as steps:
+        evaluation = evaluate_runtime(runtime, samples, dataset.class_names, progress=steps.update)
+    results.print(accuracy_table(evaluation.metrics))
+    plot_training_curves(files.results, files.plots / "training.png")
+    labelled = dataset.samples("train")
+    plot_label_statistics(
+        np.concatenate([sample.boxes for sample in labelled]),
+        np.concatenate([sample.class_id for sample in labelled]),
+        dataset.class_names,
+        files.plots / "labels.png",
+    )
+    write_plots(
+        files.plots,
+        curves=evaluation.metrics.curves,
+        predictions=evaluation.predictions,
+        targets=evaluation.targets,
+        images=[sample.image for sample in samples],
+    )
+    console.print(
+        f"Best epoch {result.best_epoch} of {result.epochs}: {files.best}\nPlots: {files.plots}\n"
+        f"Next: yolo12edge export {files.best} --int8 --data {dataset.path}",
+        markup=False,
+        soft_wrap=True,
+    )

@@ -70,6 +70,7 @@ def test_empty_labels_have_shapes() -> None:
         ("0 0.5 0.5 0.1 -0.1", "no area"),
         ("0 0.5 0.5 1e-30 0.1", "no area"),
         ("0 0.95 0.5 0.2 0.1", "out of the image"),
+        (f"0 0.5 0.05 0.1 {0.1 + 2.2 * OVERSHOOT}", "out of the image"),
         ("0 320 240 20 10", "look like pixels"),
     ],
 )

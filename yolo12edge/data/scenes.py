@@ -29,7 +29,9 @@ from ..errors import InputError
 from ..files import atomic_directory
 from .dataset import Dataset, read_dataset
 from .scene_backgrounds import backdrop, camera, grain_tile, relight, window
-from .scene_objects import CLASS_NAMES, CLASS_PAINTERS, CLUTTER_PAINTERS, RELATIVE_HEIGHT, Drawing, Sprite, rasterise
+from .scene_clutter import CLUTTER_PAINTERS
+from .scene_drawing import Drawing, Sprite, rasterise
+from .scene_objects import CLASS_NAMES, CLASS_PAINTERS, RELATIVE_HEIGHT
 
 __all__ = ["CLASS_NAMES", "MIN_VISIBLE", "Scene", "generate_scenes", "render_scene"]
 

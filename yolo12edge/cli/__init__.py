@@ -1,0 +1,75 @@
+"""The ``yolo12edge`` command: one file a subcommand, each thin: it parses, calls and prints.
+
+Exit codes: 0 done; 1 done in part or with a finding (the message says which); 2 wrong usage or an
+error; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from ..errors import Yolo12EdgeError
+from . import demo, doctor, export, import_checkpoint, inspect, predict, train, val
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="yolo12edge",
+    help="Take YOLO12 detectors from training to the device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command()(train.train)
+app.command()(val.val)
+app.command()(predict.predict)
+app.command()(export.export)
+app.command("import")(import_checkpoint.import_)
+app.command()(inspect.inspect)
+app.command()(doctor.doctor)
+app.command()(demo.demo)
+
+_debug = False
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"yolo12edge {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
+) -> None:
+    """Take YOLO12 detectors from training to the device."""
+    global _debug  # noqa: PLW0603 - read by main once the command has failed
+    _debug = debug
+
+
+def main() -> None:
+    """Run the command line; print errors of the library as one message, without a traceback."""
+    try:
+        app()
+    except Yolo12EdgeError as error:
+        if _debug:
+            raise
+        from rich.markup import escape
+
+        from ._console import console
+
+        console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -107,7 +107,14 @@ def test_perfect_detections_score_one() -> None:
     assert (metrics.ap, metrics.ap50, metrics.ap75, metrics.ar1) == pytest.approx((1, 1, 1, 1))
     assert (metrics.precision, metrics.recall, metrics.f1) == (1, 1, 1)
     assert (metrics.images, metrics.instances) == (2, 2)
-    assert [(entry.name, entry.images, entry.instances) for entry in metrics.per_class] == [("a", 1, 1), ("b", 1, 1)]
+
+
+def test_images_and_instances_are_counted_per_class() -> None:
+    targets = [truth((BOX, 0), (FAR, 0), (FAR, 1)), truth((BOX, 0)), truth()]
+    metrics = evaluate_detections([found(), found(), found()], targets, ["a", "b", "c"])
+    assert (metrics.images, metrics.instances) == (3, 4)
+    counts = [(entry.name, entry.images, entry.instances) for entry in metrics.per_class]
+    assert counts == [("a", 2, 3), ("b", 1, 1), ("c", 0, 0)]
 
 
 def test_hand_computed_average_precision() -> None:

@@ -17,7 +17,7 @@ __all__ = ["DetectionCurves", "detection_curves"]
 Floats = npt.NDArray[np.float64]
 
 _RECALL_GRID = np.linspace(0.0, 1.0, 101)  # COCO's
-_CONFIDENCE_GRID = np.linspace(0.0, 1.0, 1001)
+_CONFIDENCE_GRID = np.linspace(0.0, 1.0, 1001).round(3)  # 0.348, not 0.34800000000000003
 
 
 @dataclass(frozen=True, slots=True, eq=False)

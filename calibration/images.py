@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +56,12 @@ class CalibrationImages:
 
 
 def choose_images(
-    dataset: Dataset, *, split: str = "train", count: int = MAX_IMAGES, seed: int = 0
+    dataset: Dataset,
+    *,
+    split: str = "train",
+    count: int = MAX_IMAGES,
+    seed: int = 0,
+    exclude: Iterable[Path] = (),
 ) -> CalibrationImages:
     """Choose images of a labelled split so that every class is seen, the rare ones too.
 
@@ -67,14 +72,20 @@ def choose_images(
         split: Never the one that the result is scored on.
         count: How many at most.
         seed: The same seed chooses the same images.
+        exclude: Images that the result will be scored on, should some of them be in the split as well.
 
     Raises:
         DatasetError: If the split is not there or a label is wrong.
-        InputError: If the split has no images.
+        InputError: If no image is left.
     """
-    samples = dataset.samples(split)
+    scored = {path.resolve() for path in exclude}
+    samples = [sample for sample in dataset.samples(split) if sample.image.resolve() not in scored]
     if not samples:
-        raise InputError(f"split {split!r} of {dataset.path} has no images", remedy="give data with training images")
+        raise InputError(
+            f"split {split!r} of {dataset.path} has no images to calibrate on",
+            expected="images other than those that the result is scored on",
+            remedy="give data with a training split of its own",
+        )
     order = np.random.default_rng(seed).permutation(len(samples))
     by_class: dict[int, list[int]] = {}
     for index in order:

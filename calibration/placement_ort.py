@@ -22,7 +22,7 @@ __all__ = ["Placement", "place_for_ort"]
 _OPERATORS = frozenset({"Conv", "Sigmoid", "Mul", "Add", "Concat", "Resize"})
 # Boxes and scores come out of these; quantized they cost most of the accuracy for a small share of the time.
 _HEAD_LAST = re.compile(r"model\.\d+\.cv[23]\.\d+\.2")
-_STAGE = re.compile(r"model\.(\d+)\.")
+_STAGE = re.compile(r"model\.(\d+)(?:\.|$)")
 _NARROW = 16  # channels; an INT8 kernel's tiles run mostly empty below this, a float one with channel blocks does not
 
 

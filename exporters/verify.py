@@ -19,9 +19,10 @@ __all__ = ["BOX_TOLERANCE_PX", "SCORE_TOLERANCE", "Frame", "check_parity", "meas
 Frame = npt.NDArray[np.uint8]
 Infer = Callable[[Mapping[str, npt.NDArray[Any]]], Mapping[str, npt.NDArray[Any]]]
 
-# Measured at 320 and 640 px: 0.0001 px and 1e-6. A wrong fold, layout or constant is off by far more.
-BOX_TOLERANCE_PX = 0.05
-SCORE_TOLERANCE = 1e-4
+# Measured on trained weights: 0.0002 px and 1e-6. Untrained networks can be so ill-conditioned that PyTorch's own
+# float32 is 0.02 px and 1.5e-4 off its float64. A wrong fold, layout or constant is off by more than this.
+BOX_TOLERANCE_PX = 0.1
+SCORE_TOLERANCE = 1e-3
 
 _SCENES = 3
 

@@ -1,0 +1,76 @@
+"""Fixtures that several folders share: a tiny detector and real-looking pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+TINY = 96
+
+
+@pytest.fixture(scope="session")
+def scene_frames() -> list[np.ndarray]:
+    """Six rendered scenes, uint8 BGR, 160 x 160."""
+    from yolo12edge.data.scenes import render_scene
+
+    return [render_scene(seed=1, split="tests", index=index, size=160).image for index in range(6)]
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, scene_frames: list[np.ndarray]) -> Path:
+    """A YOLO12n of three classes at 96 px: random weights, batch norms fitted to the scenes, scores around 0.5."""
+    return make_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors", scene_frames)
+
+
+def make_checkpoint(path: Path, frames: list[np.ndarray], *, scale: str = "n", variant: str = "v1") -> Path:
+    """Write a checkpoint whose activations are as spread as those of a trained one."""
+    import torch
+
+    from yolo12edge.checkpoint import Checkpoint, CheckpointMeta
+    from yolo12edge.manifest import InputSpec
+    from yolo12edge.nn import ModelConfig, build_model
+    from yolo12edge.preprocess import Preprocessor
+
+    torch.manual_seed(0)
+    model = build_model(ModelConfig(scale=scale, variant=variant, num_classes=3)).train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    for branch in model.head.cv3:
+        torch.nn.init.zeros_(branch[-1].bias)
+    batch, _ = Preprocessor(InputSpec(name="images", batch=1, height=TINY, width=TINY)).batch(frames)
+    with torch.no_grad():
+        model(torch.from_numpy(batch))
+    config = model.config
+    meta = CheckpointMeta(
+        scale=scale,
+        variant=variant,
+        class_names=["a", "b", "c"],
+        image_size=TINY,
+        bn_eps=config.bn_eps,
+        mlp_ratio=config.mlp_ratio,
+        residual=config.residual,
+        areas=config.areas,
+        source="trained",
+        weights_license=None,
+        training={},
+    )
+    Checkpoint(meta, dict(model.state_dict())).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def checkpoint_maker():
+    """``make_checkpoint``, for tests that need another scale or variant."""
+    return make_checkpoint
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path, scene_frames: list[np.ndarray]):
+    """The tiny detector as an FP32 ONNX artifact, verified."""
+    from yolo12edge.exporters import onnx_from_checkpoint
+
+    out = tmp_path_factory.mktemp("onnx") / "tiny-fp32"
+    return onnx_from_checkpoint(tiny_checkpoint, out, images=scene_frames[:2])

@@ -54,7 +54,7 @@ def options(
     debug: Annotated[bool, typer.Option(help="Show the traceback of an error.")] = False,
 ) -> None:
     """Take YOLO12 detectors from training to the device."""
-    global _debug  # noqa: PLW0603 - read by main once the command has failed
+    global _debug
     _debug = debug
 
 

@@ -1,0 +1,76 @@
+"""``yolo12edge demo``: the whole way on the bundled checkpoint, with nothing to bring along."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["demo"]
+
+_CALIBRATION_SCENES, _SCORED_SCENES, _DRAWN_SCENES = 96, 150, 9
+_SEED = 2  # another seed than that of the scenes which the checkpoint was trained on
+_DRAWN_CONFIDENCE = 0.4
+
+
+def demo(
+    *,
+    out: Annotated[Path, typer.Option(help="Folder for scenes, artifacts and the picture; made anew.")] = Path(
+        "demo-output"
+    ),
+) -> None:
+    """Take the bundled detector to INT8, measure it beside float on unseen scenes, and draw what it finds."""
+    from time import monotonic
+
+    from ..assets import DEMO_CHECKPOINT
+    from ..data.scenes import generate_scenes
+    from ._console import console, progress
+    from .export import export
+
+    began = monotonic()
+    scenes = _folder(out) / "scenes"
+    with progress("Drawing scenes", _CALIBRATION_SCENES + _SCORED_SCENES, unit="scenes") as steps:
+        dataset = generate_scenes(
+            scenes, train=_CALIBRATION_SCENES, val=_SCORED_SCENES, size=320, seed=_SEED, progress=steps.update
+        )
+    export(DEMO_CHECKPOINT, int8=True, data=dataset.path, out=out)
+    picture = out / "detections.jpg"
+    _draw(out / f"{DEMO_CHECKPOINT.stem}-int8", dataset.images("val")[:_DRAWN_SCENES], picture)
+    console.print(f"What INT8 finds on unseen scenes: {picture}", markup=False, soft_wrap=True)
+    console.print(f"The demo took {monotonic() - began:.0f} s.")
+
+
+def _folder(out: Path) -> Path:
+    """Remove what an earlier demo left, and nothing else.
+
+    Raises:
+        InputError: If the folder holds something that is not the demo's.
+    """
+    from shutil import rmtree
+
+    from ..assets import DEMO_CHECKPOINT
+    from ..errors import InputError
+
+    stem = DEMO_CHECKPOINT.stem
+    own = {"scenes", f"{stem}-fp32", f"{stem}-int8", "detections.jpg"}
+    if out.exists():
+        foreign = sorted(path.name for path in out.iterdir() if path.name not in own) if out.is_dir() else [out.name]
+        if foreign:
+            raise InputError(f"{out} holds {foreign[0]}, which is not the demo's", remedy="choose another --out")
+        rmtree(out)
+    return out
+
+
+def _draw(artifact: Path, images: tuple[Path, ...], picture: Path) -> None:
+    from ..imaging.draw import draw_detections, label_grid
+    from ..imaging.images import read_image, write_image
+    from ..postprocess import Thresholds
+    from ..runtimes import Runtime
+
+    thresholds = Thresholds(confidence=_DRAWN_CONFIDENCE)
+    with Runtime(artifact) as runtime:
+        frames = [read_image(image) for image in images]
+        names = runtime.manifest.class_names
+        cells = [draw_detections(frame, runtime(frame, thresholds=thresholds), names) for frame in frames]
+    write_image(picture, label_grid(cells))

@@ -136,10 +136,23 @@ def test_plots_and_grids(samples: list[Sample], tmp_path: Path) -> None:
     )
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(path.name for path in written)
     assert len(written) == 5
-    nothing = [Detections.empty() for _ in images]
-    labelled, predicted = sample_grids(images, result.targets, nothing, class_names=CLASSES, count=4)
-    assert labelled.shape == predicted.shape
-    assert not np.array_equal(labelled, predicted)  # boxes on one only
+
+
+def test_grids_show_labels_and_confident_detections(samples: list[Sample]) -> None:
+    from yolo12edge.imaging.draw import label_grid
+    from yolo12edge.imaging.images import read_image
+
+    result = evaluate_runtime(ColourDetector(), samples, CLASSES)
+    images = [sample.image for sample in samples]
+    unsure = [Detections(p.xyxy, np.full(len(p), 0.1), p.class_id) for p in result.predictions]
+    labelled, predicted = sample_grids(images, result.targets, unsure, class_names=CLASSES)
+    plain = label_grid([read_image(image) for image in images])
+    assert np.array_equal(predicted, plain)  # all below the confidence
+    assert not np.array_equal(labelled, plain)
+    _, predicted = sample_grids(images, result.targets, result.predictions, class_names=CLASSES)
+    assert not np.array_equal(predicted, plain)
+    few, _ = sample_grids(images, result.targets, unsure, class_names=CLASSES, count=4)
+    assert few.shape < labelled.shape
 
 
 # --- the command ---------------------------------------------------------------------------------

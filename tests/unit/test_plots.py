@@ -11,7 +11,7 @@ import pytest
 
 from yolo12edge.detections import Detections
 from yolo12edge.errors import InputError
-from yolo12edge.metrics import ConfusionMatrix, Target, confusion_matrix, detection_curves
+from yolo12edge.metrics import ConfusionMatrix, Target, confusion_matrix, detection_curves, plots
 from yolo12edge.metrics.plots import (
     plot_confidence_curves,
     plot_confusion_matrix,
@@ -97,6 +97,13 @@ def test_training_curves_from_rows_and_file_are_the_same(tmp_path: Path) -> None
     plot_training_curves(tmp_path / "metrics.csv", tmp_path / "file.png")
     plot_training_curves(rows, tmp_path / "rows.png")
     assert np.array_equal(picture(tmp_path / "file.png"), picture(tmp_path / "rows.png"))
+
+
+def test_rows_of_one_epoch_are_one_point() -> None:
+    series = plots._read_history(_rows())
+    assert series["val/ap"] == {epoch: epoch / 20 for epoch in range(12)}
+    assert series["train/box"][3] == 0.75
+    assert "epoch" not in series
 
 
 @pytest.mark.parametrize("rows", [[], [{"step": 1}], [{"epoch": "1", "val/ap": "nan"}]])

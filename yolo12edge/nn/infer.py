@@ -97,8 +97,7 @@ def _mlp_ratio(tensors: Mapping[str, HasShape]) -> float:
         key = f"model.{layer}.m.0.0.mlp.0.conv.weight"
         sizes.append((_size(tensors, key, 0), _size(tensors, key, 1)))
     hidden, width = sizes[-1]
-    # Half a channel more, so that truncation gives the hidden width back for a ratio nobody has published.
-    for ratio in (*_USUAL_MLP_RATIOS, (hidden + 0.5) / max(width, 1)):
+    for ratio in (*_USUAL_MLP_RATIOS, hidden / max(width, 1)):
         if all(int(channels * ratio) == wanted for wanted, channels in sizes):
             return ratio
     raise CheckpointError(

@@ -170,7 +170,7 @@ def test_marked_blocks_run(page: Path, tmp_path: Path) -> None:
             steps = [command_line(command) for command in block.commands()]
         for step in steps:
             done = subprocess.run(step, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-            assert done.returncode == 0, f"{block}: {step[-1]}\n{done.stdout}\n{done.stderr}"
+            assert done.returncode == 0, f"{block}: {shlex.join(step)}\n{done.stdout[-1000:]}\n{done.stderr}"
 
 
 def command_line(command: str) -> list[str]:

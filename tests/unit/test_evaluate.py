@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from yolo12edge.cli import val as val_module
+from yolo12edge.cli._console import plain
 from yolo12edge.data.dataset import Sample
 from yolo12edge.detections import Detections
 from yolo12edge.errors import DatasetError, InputError
@@ -234,4 +235,4 @@ def test_val_refuses_a_split_without_objects(dataset: Path, tmp_path: Path) -> N
 
 
 def test_cells_cannot_steer_the_terminal() -> None:
-    assert str(val_module._cell("\x1b[31m[bold]name")) == "\\x1b[31m[bold]name"
+    assert str(plain("\x1b[31m[bold]name")) == "\\x1b[31m[bold]name"

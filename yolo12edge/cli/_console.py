@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import (
@@ -22,7 +23,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-__all__ = ["Steps", "console", "out", "progress"]
+__all__ = ["Steps", "console", "free_folder", "out", "plain", "progress"]
 
 console = Console(stderr=True, highlight=False)
 """Messages, warnings and progress."""
@@ -143,3 +144,17 @@ def progress(description: str, total: int | None = None, *, unit: str = "it") ->
     )
     with Progress(*columns, console=console) as bar:
         yield Steps(description, total, unit, bar)
+
+
+def plain(value: object, style: str = "") -> Text:
+    """Return text without markup; what cannot be printed, such as a terminal's escape codes, is spelled out."""
+    visible = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(value))
+    return Text(visible, style=style)
+
+
+def free_folder(wanted: Path) -> Path:
+    """Return the folder, or the first of ``NAME-2``, ``NAME-3``, … that is not there yet."""
+    folder, number = wanted, 2
+    while folder.exists():
+        folder, number = wanted.with_name(f"{wanted.name}-{number}"), number + 1
+    return folder

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ._console import out, plain
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -134,12 +136,11 @@ def _measured_warnings(manifest: Manifest) -> list[str]:
     ]
 
 
-# From here on: printing. Everything that comes from a file goes through ``_cell``, because a file may hold terminal
+# From here on: printing. Everything that comes from a file goes through ``plain``, because a file may hold terminal
 # escape sequences or the markup of rich.
 
 
 def _print(facts: dict[str, Any]) -> None:
-    from ._console import out
 
     out.print(_title(facts))
     if facts["kind"] == "checkpoint":
@@ -150,7 +151,7 @@ def _print(facts: dict[str, Any]) -> None:
         _print_report(manifest)
     out.print(_file_table(facts))
     for warning in facts["warnings"]:
-        out.print(_cell(f"Warning: {warning}", "yellow"))
+        out.print(plain(f"Warning: {warning}", "yellow"))
 
 
 def _manifest_of(facts: dict[str, Any]) -> Manifest:
@@ -161,16 +162,9 @@ def _manifest_of(facts: dict[str, Any]) -> Manifest:
     return msgspec.convert(facts["manifest"], Manifest)
 
 
-def _cell(value: object, style: str = "") -> Any:
-    from rich.text import Text
-
-    visible = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(value))
-    return Text(visible, style=style)
-
-
 def _title(facts: dict[str, Any]) -> Any:
     words = {"artifact": "Artifact", "onnx": "ONNX file with embedded manifest", "checkpoint": "Checkpoint"}
-    return _cell(f"{words[facts['kind']]} {facts['path']}", "bold")
+    return plain(f"{words[facts['kind']]} {facts['path']}", "bold")
 
 
 def _table(*columns: str) -> Table:
@@ -187,7 +181,7 @@ def _rows(rows: Iterable[tuple[str, str]]) -> Table:
     table = _table("", "")
     table.show_header = False
     for name, value in rows:
-        table.add_row(_cell(name, "dim"), _cell(value))
+        table.add_row(plain(name, "dim"), plain(value))
     return table
 
 
@@ -255,39 +249,38 @@ def _checkpoint_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _print_report(manifest: Manifest) -> None:
-    from ._console import out
 
     if accuracy := manifest.report.accuracy:
         out.print(_accuracy_table(accuracy, manifest.precision))
     if latency := manifest.report.latency:
         out.print(_latency_table(latency, manifest.precision))
     if accuracy is None and latency is None:
-        out.print(_cell("Accuracy and latency: not measured.", "dim"))
+        out.print(plain("Accuracy and latency: not measured.", "dim"))
 
 
 def _accuracy_table(accuracy: Accuracy, precision: str) -> Table:
     title = f"Accuracy on {accuracy.dataset}, {accuracy.split}, {accuracy.images} images (points)"
     table = _table("", "AP50-95", "AP50", "AP75")
-    table.title = _cell(title, "bold")
+    table.title = plain(title, "bold")
     own = (accuracy.ap, accuracy.ap50, accuracy.ap75)
     reference = (accuracy.reference_ap, accuracy.reference_ap50, accuracy.reference_ap75)
-    table.add_row(_cell(precision), *(f"{100 * value:.2f}" for value in own))
-    table.add_row(_cell(accuracy.reference), *(f"{100 * value:.2f}" for value in reference))
+    table.add_row(plain(precision), *(f"{100 * value:.2f}" for value in own))
+    table.add_row(plain(accuracy.reference), *(f"{100 * value:.2f}" for value in reference))
     table.add_row("difference", *(f"{100 * (a - b):+.2f}" for a, b in zip(own, reference, strict=True)))
     return table
 
 
 def _latency_table(latency: Latency, precision: str) -> Table:
     table = _table("", "median ms", "speed-up")
-    table.title = _cell(
+    table.title = plain(
         f"Latency of {latency.engine} on {latency.device}, {latency.threads or 'default'} threads, "
         f"{latency.samples} samples",
         "bold",
     )
     table.add_row(
-        _cell(precision), f"{latency.median_ms:.2f}", f"{latency.reference_median_ms / latency.median_ms:.2f}x"
+        plain(precision), f"{latency.median_ms:.2f}", f"{latency.reference_median_ms / latency.median_ms:.2f}x"
     )
-    table.add_row(_cell(latency.reference), f"{latency.reference_median_ms:.2f}", "1.00x")
+    table.add_row(plain(latency.reference), f"{latency.reference_median_ms:.2f}", "1.00x")
     return table
 
 
@@ -295,8 +288,8 @@ def _file_table(facts: dict[str, Any]) -> Table:
     table = _table("file", "bytes", "sha256", "")
     for file in facts["files"]:
         if file["problem"]:
-            state = _cell(file["problem"], "bold red")
+            state = plain(file["problem"], "bold red")
         else:
-            state = _cell("verified", "green") if facts["kind"] == "artifact" else _cell("")
-        table.add_row(_cell(file["path"]), f"{file['bytes']:,}", _cell(f"{file['sha256'][:16]}…"), state)
+            state = plain("verified", "green") if facts["kind"] == "artifact" else plain("")
+        table.add_row(plain(file["path"]), f"{file['bytes']:,}", plain(f"{file['sha256'][:16]}…"), state)
     return table

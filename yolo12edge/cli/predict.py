@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..files import atomic_file
 from ..postprocess import Thresholds
 from ..sources import MediaFile, Video, find_media
-from ._console import console, out, progress
+from ._console import console, free_folder, out, progress
 from ._prediction import STAGES, Prediction, predict_media
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def predict(
     Ends with 1 if a file could not be read; the other files are done all the same.
     """
     media = find_media(source)  # before the model is loaded: a wrong name should show at once
-    folder = out_folder or _free_folder(Path("runs/predict"))
+    folder = out_folder or free_folder(Path("runs/predict"))
 
     from ..runtimes import Runtime
 
@@ -121,14 +121,6 @@ def resolve_classes(wanted: Sequence[str] | None, class_names: Sequence[str]) ->
                     expected=f"a name or an index from 0 to {len(class_names) - 1}: {shown}",
                 )
     return tuple(dict.fromkeys(found))
-
-
-def _free_folder(wanted: Path) -> Path:
-    """Return the folder, or the first of ``NAME-2``, ``NAME-3``, … that is not there yet."""
-    folder, number = wanted, 2
-    while folder.exists():
-        folder, number = wanted.with_name(f"{wanted.name}-{number}"), number + 1
-    return folder
 
 
 def _count_frames(media: Sequence[MediaFile]) -> int | None:

@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
+from ._console import console, free_folder, progress
+from ._console import out as results
+from .val import accuracy_table
+
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
     from ..training import EpochRecord, TrainConfig, TrainResult
@@ -25,7 +29,10 @@ def train(
     epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 100,
     batch: Annotated[int, typer.Option(help="Images per step.")] = 16,
     imgsz: Annotated[int, typer.Option(help="Side of the network input, a multiple of 32.")] = 640,
-    out: Annotated[Path, typer.Option(help="Folder of the run; must not hold another one.")] = Path("runs/train"),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the run.", show_default="runs/train, with a number if it exists"),
+    ] = None,
     optimizer: Annotated[
         Literal["auto", "adamw", "sgd"], typer.Option(help="auto: AdamW for up to 10,000 steps, else SGD.")
     ] = "auto",
@@ -46,7 +53,6 @@ def train(
     """Train a detector; checks the dataset first, writes checkpoints, results and plots into --out."""
     from ..data.dataset import read_dataset
     from ..errors import InputError
-    from ._console import console
 
     if resume is None and data is None:
         raise InputError("there is nothing to train on", remedy="add --data data.yaml, or --resume RUN")
@@ -59,7 +65,7 @@ def train(
     else:
         config = TrainConfig(
             data=cast("Path", data).absolute(),
-            out=out,
+            out=free_folder(Path("runs/train")) if out is None else out,
             scale=model,
             variant=variant,
             weights=weights,
@@ -93,7 +99,6 @@ def _check(dataset: Dataset) -> None:
     from rich.markup import escape
 
     from ..data.report import check_dataset
-    from ._console import console, progress
 
     total = sum(len(dataset.splits.get(split, ())) for split in ("train", "val"))
     with progress("Checking the dataset", total, unit="images") as steps:
@@ -111,7 +116,6 @@ class _Display:
     """Shows a run: a bar over the steps of all epochs, a line per epoch."""
 
     def __init__(self, config: TrainConfig) -> None:
-        from ._console import progress
 
         self._config = config
         self._progress = progress("Training", None, unit="steps")
@@ -125,8 +129,6 @@ class _Display:
 
     def start(self, plan: Plan, transfer: Transfer | None) -> None:
         """Say what the plan is."""
-        from ._console import console
-
         config = self._config
         console.print(
             f"YOLO12{config.scale} {config.variant}, {config.epochs} epochs at {config.image_size} px, batch "
@@ -146,8 +148,6 @@ class _Display:
 
     def epoch(self, record: EpochRecord) -> None:
         """Print what the epoch gave."""
-        from ._console import console
-
         values = record.values
         console.print(
             f"epoch {record.epoch:>3}/{self._config.epochs}  loss: box {values['train/box']:.3f}  cls "
@@ -165,9 +165,6 @@ def _finish(result: TrainResult, dataset: Dataset) -> None:
     from ..metrics.plots import plot_label_statistics, plot_training_curves
     from ..metrics.report import write_plots
     from ..runtimes import Runtime
-    from ._console import console, progress
-    from ._console import out as results
-    from ._tables import accuracy_table
 
     files = result.files
     samples = dataset.samples("val")

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ._console import console, plain, progress
+from ._console import out as results
+
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
     from ..metrics import DetectionMetrics
 
-__all__ = ["val"]
+__all__ = ["accuracy_table", "val"]
 
 
 def val(
@@ -37,8 +40,6 @@ def val(
     from ..metrics import EVAL_THRESHOLDS, evaluate_runtime
     from ..metrics.report import write_plots
     from ..runtimes import Runtime
-    from ._console import console, progress
-    from ._console import out as results
 
     dataset = read_dataset(data)
     samples = dataset.samples(split)
@@ -76,10 +77,10 @@ def val(
     if json:
         typer.echo(report.decode(), nl=False)
     else:
-        results.print(_table(evaluation.metrics))
+        results.print(accuracy_table(evaluation.metrics))
         times = facts["times"]
         results.print(
-            _cell(
+            plain(
                 f"{runtime.engine} on {runtime.device}: {times['detect_ms_median']:.1f} ms an image with pre- and "
                 f"postprocessing (median), reading {times['read_ms_median']:.1f} ms, scoring {times['score_s']:.1f} s",
                 "dim",
@@ -93,7 +94,7 @@ def val(
             targets=evaluation.targets,
             images=[sample.image for sample in samples],
         )
-    console.print(_cell(f"Written to {out}"))
+    console.print(plain(f"Written to {out}"))
 
 
 def _check_class_names(own: Sequence[str], labelled: Sequence[str], *, model: Path, data: Path) -> None:
@@ -118,13 +119,13 @@ def _check_class_names(own: Sequence[str], labelled: Sequence[str], *, model: Pa
     )
 
 
-def _table(metrics: DetectionMetrics) -> Table:
+def accuracy_table(metrics: DetectionMetrics) -> Table:
     """Return one row for all classes and, where there are several, one for each; shares as per cent."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(
-        title=_cell(f"Accuracy, %; precision, recall, F1 at confidence {metrics.confidence:.3f} and IoU 0.50", "bold"),
+        title=plain(f"Accuracy, %; precision, recall, F1 at confidence {metrics.confidence:.3f} and IoU 0.50", "bold"),
         title_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
@@ -139,7 +140,7 @@ def _table(metrics: DetectionMetrics) -> Table:
         table.add_row(name, str(images), str(instances), *shown)
 
     row(
-        _cell("all", "bold"),
+        plain("all", "bold"),
         metrics.images,
         metrics.instances,
         *(metrics.ap, metrics.ap50, metrics.ap75, metrics.precision, metrics.recall, metrics.f1),
@@ -147,13 +148,5 @@ def _table(metrics: DetectionMetrics) -> Table:
     if len(metrics.per_class) > 1:
         for entry in metrics.per_class:
             values = (entry.ap, entry.ap50, None, entry.precision, entry.recall, entry.f1)
-            row(_cell(entry.name), entry.images, entry.instances, *values)
+            row(plain(entry.name), entry.images, entry.instances, *values)
     return table
-
-
-def _cell(value: str, style: str = "") -> Text:
-    """Return text without markup; what cannot be printed, such as a terminal's escape codes, is spelled out."""
-    from rich.text import Text
-
-    visible = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in value)
-    return Text(visible, style=style)

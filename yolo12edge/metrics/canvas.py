@@ -50,7 +50,7 @@ def saved_figure(out: Path, *, size: tuple[float, float], dpi: int = 120) -> Ite
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingDependencyError("matplotlib", extra="train", purpose="to draw plots") from error
+        raise MissingDependencyError("matplotlib", extra="val", purpose="to draw plots") from error
     with rc_context(_STYLE):
         figure = Figure(figsize=size, dpi=dpi, layout="constrained", facecolor="white")
         FigureCanvasAgg(figure)

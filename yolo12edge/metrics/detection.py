@@ -180,9 +180,7 @@ def _coco_evaluation(found: list[dict[str, Any]], truth: list[dict[str, Any]]) -
     try:
         from faster_coco_eval import COCO, COCOeval_faster
     except ImportError as error:
-        raise MissingDependencyError(
-            "faster-coco-eval", extra="train", purpose="to compute average precision"
-        ) from error
+        raise MissingDependencyError("faster-coco-eval", extra="val", purpose="to compute average precision") from error
     images = sorted({annotation["image_id"] for annotation in (*found, *truth)})  # the others change nothing
     common = {"images": [{"id": image} for image in images], "categories": [{"id": 0, "name": ""}]}
     evaluation = COCOeval_faster(

@@ -111,7 +111,8 @@ class YOLO12(nn.Module):
         Returns:
             Raw outputs of all candidates, P3 first.
         """
-        return self.head(self.features(images))
+        output: HeadOutput = self.head(self.features(images))
+        return output
 
 
 def build_model(config: ModelConfig) -> YOLO12:

@@ -280,3 +280,10 @@ def test_infer_config_refuses_other_models(change: dict[str, tuple[int, ...] | N
                 shapes[key] = torch.empty(shape)
     with pytest.raises(CheckpointError, match=message):
         infer_config(shapes, areas=(4, 1))
+
+
+def test_others_may_read_a_saved_checkpoint(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.touch()
+    checkpoint.save(tmp_path / "model.safetensors")
+    assert (tmp_path / "model.safetensors").stat().st_mode == plain.stat().st_mode

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ..errors import CheckpointError
@@ -50,7 +50,8 @@ class Checkpoint:
         check_finite(stored, f"the model to be saved as {path.name}{' in float16' if half else ''}")
         with atomic_file(path) as temporary:
             # One metadata key only: safetensors writes several in random order, and the file's digest would vary.
-            save_file(stored, temporary, metadata={METADATA_KEY: self.meta.to_json()})
+            # Written here: safetensors makes files that only their owner may read.
+            temporary.write_bytes(save(stored, metadata={METADATA_KEY: self.meta.to_json()}))
 
     @classmethod
     def load(cls, path: Path | str) -> Checkpoint:

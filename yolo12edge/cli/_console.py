@@ -49,7 +49,7 @@ class _RateColumn(ProgressColumn):
 def _rate(speed: float | None, unit: str) -> str:
     if not speed:
         return "-"
-    return f"{speed:.1f} {unit}/s" if speed >= 1 else f"{1 / speed:.1f} s/{unit}"
+    return f"{speed:.1f} {unit}/s" if speed >= 1 else f"{1 / speed:.1f} s/{unit.removesuffix('s')}"
 
 
 class Steps:
@@ -69,6 +69,7 @@ class Steps:
         self._bar = bar
         self._task = bar.add_task(description, total=total, note="") if bar else None
         self._begin = self._printed = time.monotonic()
+        self._shown = -1
 
     def advance(self, count: int = 1, *, note: str | None = None) -> None:
         """Count steps as done.
@@ -99,6 +100,7 @@ class Steps:
             self._line(now, note)
 
     def _line(self, now: float, note: str | None = None) -> None:
+        self._shown = self.done
         seconds = max(now - self._begin, 1e-9)
         of = f" of {self.total}" if self.total is not None else ""
         rate = _rate(self.done / seconds, self._unit)
@@ -112,7 +114,7 @@ class Steps:
         )
 
     def _close(self) -> None:
-        if self._bar is None:
+        if self._bar is None and self._shown != self.done:
             self._line(time.monotonic())
 
 

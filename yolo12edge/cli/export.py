@@ -58,7 +58,7 @@ def export(
         artifacts.append(_int8(float_artifact, target, calibration, scored, dataset, overwrite=overwrite))
     results.print(_table(artifacts))
     for line in _verdict(artifacts):
-        console.print(line, markup=False)
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def _read_data(data: Path | None, *, needed: bool) -> tuple[CalibrationImages | None, list[Sample], Dataset | None]:

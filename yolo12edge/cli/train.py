@@ -134,6 +134,7 @@ class _Display:
             f"YOLO12{config.scale} {config.variant}, {config.epochs} epochs at {config.image_size} px, batch "
             f"{config.batch} x {plan.accumulate}, {plan.optimizer}, learning rate {plan.lr:g}; run folder {config.out}",
             markup=False,
+            soft_wrap=True,
         )
         if transfer is not None:
             console.print(
@@ -154,6 +155,7 @@ class _Display:
             f"{values['train/cls']:.3f}  dfl {values['train/dfl']:.3f}   val: AP50-95 {100 * values['val/ap']:5.2f}  "
             f"AP50 {100 * values['val/ap50']:5.2f}   {values['seconds']:.0f} s" + ("  best" if record.best else ""),
             markup=False,
+            soft_wrap=True,
         )
 
 

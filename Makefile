@@ -7,7 +7,7 @@ WORKERS ?= 2
 PYTEST_ARGS ?=
 
 BIN := $(VENV)/bin
-PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format wheel clean
@@ -52,9 +52,11 @@ $(VENV)/.created:
 	@touch $@
 
 $(VENV)/.installed-demo: $(VENV)/.created pyproject.toml constraints.txt
+	@echo "Installing into $(VENV): a minute or two, more where PyTorch has to be downloaded"
 	$(PIP_INSTALL) -e ".[export]"
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt
+	@echo "Installing into $(VENV): a minute or two, more where PyTorch has to be downloaded"
 	$(PIP_INSTALL) -e ".[dev]"
 	@touch $@ $(VENV)/.installed-demo

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..detections import Detections
-from ..postprocess import Thresholds
+from ..thresholds import Thresholds
 from .backend import Backend, TensorInfo
 from .runtime import Runtime
 

@@ -14,8 +14,9 @@ from ..artifact import Artifact, read_embedded_manifest
 from ..detections import Detections
 from ..errors import ArtifactError, BackendError, InputError
 from ..manifest import Manifest
-from ..postprocess import Postprocessor, Thresholds
+from ..postprocess import Postprocessor
 from ..preprocess import Preprocessor
+from ..thresholds import Thresholds
 from .backend import Backend, TensorInfo
 
 __all__ = ["Device", "Runtime"]

@@ -10,6 +10,14 @@ import pytest
 TINY = 96
 
 
+@pytest.fixture(autouse=True)
+def wide_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no line of a command's output wrap, whatever the terminal."""
+    from yolo12edge.cli._console import out
+
+    monkeypatch.setattr(out, "width", 200)
+
+
 @pytest.fixture(scope="session")
 def scene_frames() -> list[np.ndarray]:
     """Six rendered scenes, uint8 BGR, 160 x 160."""

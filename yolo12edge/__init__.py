@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from .errors import Yolo12EdgeError
     from .manifest import Manifest
     from .runtimes import Runtime
+    from .thresholds import Thresholds
 
-__all__ = ["Artifact", "Detections", "Manifest", "Runtime", "Yolo12EdgeError", "__version__"]
+__all__ = ["Artifact", "Detections", "Manifest", "Runtime", "Thresholds", "Yolo12EdgeError", "__version__"]
 __version__ = "0.1.0"
 
 _HOME = {
@@ -23,6 +24,7 @@ _HOME = {
     "Detections": "detections",
     "Manifest": "manifest",
     "Runtime": "runtimes",
+    "Thresholds": "thresholds",
     "Yolo12EdgeError": "errors",
 }
 

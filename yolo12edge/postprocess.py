@@ -12,9 +12,10 @@ from .detections import Detections
 from .errors import ArtifactError, InputError
 from .imaging.letterbox import Letterbox
 from .manifest import Manifest
-from .tasks.detect import Thresholds, decode
+from .tasks.detect import decode
+from .thresholds import Thresholds
 
-__all__ = ["Postprocessor", "Thresholds"]
+__all__ = ["Postprocessor"]
 
 _DEFAULT = Thresholds()
 

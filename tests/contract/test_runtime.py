@@ -21,7 +21,7 @@ from yolo12edge.errors import (
     MissingDependencyError,
     Yolo12EdgeError,
 )
-from yolo12edge.postprocess import Thresholds
+from yolo12edge.thresholds import Thresholds
 
 KEEP = Thresholds(confidence=0.3)
 

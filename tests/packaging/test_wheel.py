@@ -50,7 +50,7 @@ DETECT = """
 import sys
 import numpy as np
 from yolo12edge import Runtime
-from yolo12edge.postprocess import Thresholds
+from yolo12edge.thresholds import Thresholds
 artifact, frame, out = sys.argv[1:]
 with Runtime(artifact, threads=1) as runtime:
     found = runtime(np.load(frame), thresholds=Thresholds(confidence=0.3))
@@ -144,7 +144,7 @@ def test_every_module_imports_or_needs_torch(python: Path, tmp_path: Path) -> No
 
 def test_runtime_detects_without_torch(python: Path, tmp_path: Path, tiny_onnx, scene_frames) -> None:  # type: ignore[no-untyped-def]
     from yolo12edge import Runtime
-    from yolo12edge.postprocess import Thresholds
+    from yolo12edge.thresholds import Thresholds
 
     np.save(tmp_path / "frame.npy", scene_frames[0])
     loaded = _run(python, DETECT, tiny_onnx.path, tmp_path / "frame.npy", tmp_path / "found.npz", cwd=tmp_path)

@@ -125,7 +125,7 @@ def test_advice(monkeypatch: pytest.MonkeyPatch, features: set[str], architectur
 @pytest.mark.parametrize(("name", "code"), [("fake_good", 0), ("fake_broken", 1)])
 def test_command(monkeypatch: pytest.MonkeyPatch, name: str, code: int) -> None:
     monkeypatch.setattr(module, "ENGINES", (engine(name),))
-    shown = CliRunner().invoke(app, [], env={"COLUMNS": "200"})
+    shown = CliRunner().invoke(app, [])
     assert shown.exit_code == code, shown.output
     assert name in shown.stdout
     assert ("CPU, NPU" if code == 0 else "libfake.so.7") in shown.stdout

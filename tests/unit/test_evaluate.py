@@ -18,7 +18,7 @@ from yolo12edge.errors import DatasetError, InputError
 from yolo12edge.metrics import EVAL_THRESHOLDS, evaluate_pair, evaluate_runtime
 from yolo12edge.metrics import evaluate as evaluate_module
 from yolo12edge.metrics.report import sample_grids, write_plots
-from yolo12edge.postprocess import Thresholds
+from yolo12edge.thresholds import Thresholds
 
 CLASSES = ("square", "wide")
 Image = npt.NDArray[np.uint8]

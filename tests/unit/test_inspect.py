@@ -92,7 +92,7 @@ def artifact(tmp_path: Path) -> Artifact:
 
 
 def run(*arguments: str, code: int = 0) -> str:
-    result = CliRunner().invoke(app, list(arguments), env={"COLUMNS": "200"})
+    result = CliRunner().invoke(app, list(arguments))
     assert result.exit_code == code, result.output
     return result.stdout
 

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from yolo12edge.errors import ArtifactError, InputError
 from yolo12edge.imaging import box_iou, plan_letterbox
 from yolo12edge.manifest import InputSpec, Manifest, OutputSpec, Provenance
-from yolo12edge.postprocess import Postprocessor, Thresholds
+from yolo12edge.postprocess import Postprocessor
 from yolo12edge.tasks import detect
 from yolo12edge.tasks.detect import decode
+from yolo12edge.thresholds import Thresholds
 
 
 def manifest(classes: int, candidates: int) -> Manifest:

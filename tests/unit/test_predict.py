@@ -16,9 +16,10 @@ from yolo12edge.cli._prediction import predict_media
 from yolo12edge.errors import InputError
 from yolo12edge.imaging import read_image, write_image
 from yolo12edge.manifest import InputSpec, Manifest, OutputSpec, Provenance
-from yolo12edge.postprocess import Postprocessor, Thresholds
+from yolo12edge.postprocess import Postprocessor
 from yolo12edge.preprocess import Preprocessor
 from yolo12edge.sources import Video, find_media
+from yolo12edge.thresholds import Thresholds
 
 
 class FakeRuntime:

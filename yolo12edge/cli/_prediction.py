@@ -22,9 +22,10 @@ from ..imaging.boxes import xywh_from_xyxy
 from ..imaging.draw import draw_detections
 from ..imaging.images import read_image, write_image
 from ..manifest import Manifest
-from ..postprocess import Postprocessor, Thresholds
+from ..postprocess import Postprocessor
 from ..preprocess import Preprocessor
 from ..sources import MediaFile, Video
+from ..thresholds import Thresholds
 
 __all__ = ["Detector", "Prediction", "output_of", "predict_media"]
 

@@ -65,8 +65,8 @@ def _folder(out: Path) -> Path:
 def _draw(artifact: Path, images: tuple[Path, ...], picture: Path) -> None:
     from ..imaging.draw import draw_detections, label_grid
     from ..imaging.images import read_image, write_image
-    from ..postprocess import Thresholds
     from ..runtimes import Runtime
+    from ..thresholds import Thresholds
 
     thresholds = Thresholds(confidence=_DRAWN_CONFIDENCE)
     with Runtime(artifact) as runtime:

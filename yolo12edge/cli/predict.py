@@ -15,13 +15,13 @@ from rich.table import Table
 
 from ..errors import InputError
 from ..files import atomic_file
-from ..postprocess import Thresholds
-from ..sources import MediaFile, Video, find_media
+from ..thresholds import Thresholds
 from ._console import console, free_folder, out, progress
-from ._prediction import STAGES, Prediction, predict_media
 
 if TYPE_CHECKING:
     from ..runtimes.runtime import Device
+    from ..sources import MediaFile
+    from ._prediction import Prediction
 
 __all__ = ["predict"]
 
@@ -57,11 +57,12 @@ def predict(
 
     Ends with 1 if a file could not be read; the other files are done all the same.
     """
+    from ..runtimes import Runtime
+    from ..sources import find_media
+    from ._prediction import predict_media
+
     media = find_media(source)  # before the model is loaded: a wrong name should show at once
     folder = out_folder or free_folder(Path("runs/predict"))
-
-    from ..runtimes import Runtime
-
     with console.status("Loading the model"):
         runtime = Runtime(artifact, device=cast("Device", device))
     with runtime:
@@ -124,6 +125,8 @@ def resolve_classes(wanted: Sequence[str] | None, class_names: Sequence[str]) ->
 
 
 def _count_frames(media: Sequence[MediaFile]) -> int | None:
+    from ..sources import Video
+
     total = 0
     for item in media:
         if item.kind == "image":
@@ -143,6 +146,8 @@ def _count_frames(media: Sequence[MediaFile]) -> int | None:
 def _print_summary(
     result: Prediction, class_names: Sequence[str], device: str, folder: Path, save_json: bool, save_txt: bool
 ) -> None:
+    from ._prediction import STAGES
+
     if result.objects:
         table = Table("class", box=None, header_style="bold", pad_edge=False)
         table.add_column("objects", justify="right")

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..detections import Detections
 from ..imaging.images import read_image
-from ..postprocess import Thresholds
+from ..thresholds import Thresholds
 from .detection import DetectionMetrics, evaluate_detections
 from .target import Target
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from yolo12edge.checkpoint import Checkpoint
 from yolo12edge.data.scenes import generate_scenes
-from yolo12edge.training import EpochRecord, TrainConfig
+from yolo12edge.training import EpochRecord, TrainConfig, resume
 from yolo12edge.training import train as run_training
 
 VAL_IMAGES = 150
@@ -46,7 +46,9 @@ def stage(work: Path, *, train: int, seed: int, epochs: int, close_mosaic: int, 
     if not (work / "scenes").exists():
         generate_scenes(work / "scenes", train=train, val=VAL_IMAGES, size=320, seed=seed)
     run = work / "run"
-    if not run.exists():
+    if (run / "state.ckpt").exists():
+        resume(run, on_epoch=show)  # does nothing where the run is complete
+    else:
         config = TrainConfig(
             data=work / "scenes" / "data.yaml",
             out=run,

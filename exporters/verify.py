@@ -71,7 +71,7 @@ def measure_parity(
         for output in manifest.outputs:
             difference = np.abs(expected[output.name] - found[output.name]).max()
             # NaN must not pass as "no difference".
-            worst[output.role] = max(worst[output.role], float(np.nan_to_num(difference, nan=np.inf)))
+            worst[output.role] = max(worst[output.role], float(np.nan_to_num(difference, nan=np.inf, posinf=np.inf)))
     return Parity(source=source, images=len(frames), max_box_error_px=worst["boxes"], max_score_error=worst["scores"])
 
 
@@ -87,6 +87,11 @@ def check_parity(parity: Parity, *, rounding: Parity | None = None) -> None:
     """
     box, score = BOX_TOLERANCE_PX, SCORE_TOLERANCE
     if rounding is not None:
+        if not np.isfinite([rounding.max_box_error_px, rounding.max_score_error]).all():
+            raise VerificationError(
+                f"{parity.source} itself gives values that are not finite in float32",
+                remedy="train it further or take another checkpoint; nothing was written",
+            )
         box = max(box, _ROUNDING_FACTOR * rounding.max_box_error_px)
         score = max(score, _ROUNDING_FACTOR * rounding.max_score_error)
     if parity.max_box_error_px <= box and parity.max_score_error <= score:

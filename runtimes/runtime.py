@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from ..artifact import Artifact, read_embedded_manifest
 from ..detections import Detections
 from ..errors import ArtifactError, BackendError, InputError
+from ..machine import int8_saturates
 from ..manifest import Manifest
 from ..postprocess import Postprocessor
 from ..preprocess import Preprocessor
@@ -66,6 +68,7 @@ class Runtime:
         backend, self.manifest = _open(source, device, threads)
         try:
             _check_io(backend, self.manifest)
+            _warn_of_saturation(backend, self.manifest)
             self.preprocessor = Preprocessor(self.manifest.input)
             self.postprocessor = Postprocessor(self.manifest)
             self.device = backend.device
@@ -151,6 +154,24 @@ def _open(source: Artifact | str | Path, device: Device, threads: int | None) ->
         expected="an artifact directory, an .onnx file or a .safetensors checkpoint",
         remedy="'yolo12edge import' turns a public .pt into a checkpoint" if path.suffix == ".pt" else "",
     )
+
+
+def _warn_of_saturation(backend: Backend, manifest: Manifest) -> None:
+    """Say so if the products of 8-bit weights saturate here, which costs accuracy and gives no error."""
+    calibration = manifest.calibration
+    if (
+        calibration is not None
+        and not calibration.reduced_range
+        and calibration.placement.endswith("-u8")
+        and backend.device.startswith("cpu")
+        and int8_saturates()
+    ):
+        warnings.warn(
+            "this INT8 artifact has 8-bit weights, whose products saturate on this processor (no VNNI) and cost "
+            "accuracy: export it on a processor like this one",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
 
 def _check_io(backend: Backend, manifest: Manifest) -> None:

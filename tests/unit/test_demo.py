@@ -23,14 +23,14 @@ def test_bundled_checkpoint_is_small_and_ours() -> None:
 def test_demo_removes_only_what_is_its_own(tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert _folder(out) == out
-    (out / "scenes").mkdir(parents=True)
+    (out / "scenes").mkdir()
     (out / "detections.jpg").touch()
-    _folder(out)
-    assert not out.exists()
-    out.mkdir()
     (out / "thesis.txt").touch()
-    with pytest.raises(InputError, match=r"thesis\.txt"):
-        _folder(out)
-    assert (out / "thesis.txt").exists()
-    with pytest.raises(InputError):
-        _folder(out / "thesis.txt")
+    _folder(out)
+    assert sorted(path.name for path in out.iterdir()) == [".yolo12edge-demo", "thesis.txt"]
+    foreign = tmp_path / "foreign"
+    (foreign / "scenes").mkdir(parents=True)
+    for taken in (foreign, out / "thesis.txt"):
+        with pytest.raises(InputError, match="no demo made it"):
+            _folder(taken)
+    assert (foreign / "scenes").is_dir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 
 import cv2
 import onnx
@@ -13,6 +14,7 @@ from yolo12edge.calibration.images import images_of_folder
 from yolo12edge.data.scenes import generate_scenes
 from yolo12edge.errors import CheckpointError, DatasetError, InputError, VerificationError
 from yolo12edge.exporters import onnx_from_checkpoint, onnx_int8_from_onnx
+from yolo12edge.runtimes import Runtime
 
 command = importlib.import_module("yolo12edge.cli.export")
 
@@ -152,3 +154,27 @@ def test_float_only_needs_no_data(tiny_checkpoint, tmp_path, capsys):
     command.export(tiny_checkpoint, out=tmp_path, imgsz=64)
     assert Artifact.load(tmp_path / "tiny-fp32").manifest.input.height == 64
     assert "largest difference to PyTorch" in capsys.readouterr().out
+
+
+def test_eight_bit_weights_on_a_processor_that_saturates_are_said(tiny_onnx, folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("yolo12edge.exporters.int8_from_onnx.int8_saturates", lambda: False)
+    artifact = onnx_int8_from_onnx(tiny_onnx, tmp_path / "int8", images=images_of_folder(folder))
+    if not artifact.manifest.calibration.placement.endswith("-u8"):
+        pytest.skip("products saturate on x86 only")
+    monkeypatch.setattr("yolo12edge.runtimes.runtime.int8_saturates", lambda: True)
+    with pytest.warns(RuntimeWarning, match="saturate"):
+        Runtime(artifact).close()
+    monkeypatch.setattr("yolo12edge.runtimes.runtime.int8_saturates", lambda: False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Runtime(artifact).close()
+
+
+def test_export_refuses_before_it_writes(tiny_checkpoint, scenes, folder, tmp_path):
+    (tmp_path / "tiny-int8").mkdir()
+    (tmp_path / "tiny-int8" / "file").touch()
+    with pytest.raises(InputError, match="tiny-int8 exists"):
+        command.export(tiny_checkpoint, int8=True, data=folder, out=tmp_path)
+    with pytest.raises(DatasetError, match="classes"):
+        command.export(tiny_checkpoint, int8=True, data=scenes.path, out=tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pictures", "tiny-int8"]

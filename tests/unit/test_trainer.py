@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import signal
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ import torch
 from yolo12edge.checkpoint import Checkpoint
 from yolo12edge.data.loader import DetectionDataset, collate
 from yolo12edge.data.scenes import CLASS_NAMES, generate_scenes
-from yolo12edge.errors import BackendError, CheckpointError, InputError
+from yolo12edge.errors import BackendError, CheckpointError, DatasetError, InputError
 from yolo12edge.nn import ModelConfig, build_model
 from yolo12edge.training import EpochRecord, TrainConfig, resume, train
 from yolo12edge.training.loss import DetectionLoss
@@ -80,11 +82,58 @@ def test_run_leaves_usable_checkpoints_and_refuses_to_be_overwritten(config: Tra
         train(config)
 
 
-def test_stalled_run_stops(config: TrainConfig) -> None:
-    # Without learning every epoch is as good as the first.
-    result = train(replace(config, epochs=6, patience=2, lr=1e-12, warmup_epochs=0))
-    assert result.stalled
-    assert (result.best_epoch, result.epochs) == (1, 3)
+@pytest.mark.parametrize(("ap", "stalled", "best", "epochs"), [(0.5, True, 1, 3), (0.0, False, 4, 4)])
+def test_run_that_gets_no_better_stops_but_not_before_it_found_anything(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch, ap: float, stalled: bool, best: int, epochs: int
+) -> None:
+    names = ("ap", "ap50", "ap75", "precision", "recall", "f1")
+    monkeypatch.setattr(
+        "yolo12edge.training.module.evaluate_detections", lambda *_: SimpleNamespace(**dict.fromkeys(names, ap))
+    )
+    result = train(replace(config, epochs=4, patience=2))
+    assert (result.stalled, result.best_epoch, result.epochs) == (stalled, best, epochs)
+
+
+def test_gradients_are_clipped(config: TrainConfig) -> None:
+    settings = replace(config, epochs=1, optimizer="sgd", lr=1.0, warmup_epochs=0, weight_decay=0, momentum=0.0)
+    torch.manual_seed(0)
+    moved = {}
+    for norm in (1e-12, 10.0):
+        result = train(replace(settings, out=config.out / str(norm), clip_norm=norm))
+        moved[norm] = Checkpoint.load(result.files.last).tensors["model.0.conv.weight"]
+    still = train(replace(settings, out=config.out / "still", lr=1e-30))
+    start = Checkpoint.load(still.files.last).tensors["model.0.conv.weight"]
+    assert torch.allclose(moved[1e-12], start, atol=1e-9)
+    assert not torch.allclose(moved[10.0], start, atol=1e-4)
+
+
+def test_interrupt_comes_through_and_the_signal_works_again(config: TrainConfig) -> None:
+    handler = signal.getsignal(signal.SIGINT)
+
+    def press_control_c(epoch: int, step: int, steps: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, on_step=press_control_c)
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_splits_without_objects_are_refused(config: TrainConfig, tmp_path: Path) -> None:
+    scenes = generate_scenes(tmp_path / "scenes", train=2, val=2, size=96, seed=5)
+    for label in (tmp_path / "scenes" / "labels" / "val").iterdir():
+        label.write_text("")
+    with pytest.raises(DatasetError, match="'val'"):
+        train(replace(config, data=scenes.path))
+
+
+def test_files_of_others_are_not_replaced(config: TrainConfig) -> None:
+    config.out.mkdir()
+    (config.out / "best.safetensors").write_bytes(b"precious")
+    with pytest.raises(InputError, match=r"best\.safetensors"):
+        train(config)
+    assert (config.out / "best.safetensors").read_bytes() == b"precious"
+    with pytest.raises(InputError, match="cannot be made"):
+        train(replace(config, out=config.out / "best.safetensors" / "run"))
 
 
 def test_licence_of_the_starting_weights_stays(config: TrainConfig, tmp_path: Path) -> None:
@@ -96,6 +145,10 @@ def test_licence_of_the_starting_weights_stays(config: TrainConfig, tmp_path: Pa
     Checkpoint(change(start.meta, weights_license="AGPL-3.0"), start.tensors).save(foreign)
     tuned = train(replace(config, epochs=1, out=tmp_path / "tuned", weights=foreign))
     assert Checkpoint.load(tuned.files.last).meta.weights_license == "AGPL-3.0"
+    foreign.unlink()  # a run that goes on does not need it any more
+    again = resume(tuned.files.root)
+    assert again.epochs == 1
+    Checkpoint(change(start.meta, weights_license=None), start.tensors).save(foreign)
     with pytest.raises(CheckpointError, match="YOLO12n"):
         train(replace(config, scale="s", out=tmp_path / "other", weights=foreign))
 

@@ -12,6 +12,7 @@ __all__ = ["demo"]
 _CALIBRATION_SCENES, _SCORED_SCENES, _DRAWN_SCENES = 96, 150, 9
 _SEED = 2  # another seed than that of the scenes which the checkpoint was trained on
 _DRAWN_CONFIDENCE = 0.4
+_MARK = ".yolo12edge-demo"  # tells the folder of a demo from one that only has the same names in it
 
 
 def demo(
@@ -52,13 +53,15 @@ def _folder(out: Path) -> Path:
     from ..assets import DEMO_CHECKPOINT
     from ..errors import InputError
 
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / _MARK).is_file())):
+        raise InputError(f"{out} is there already, and no demo made it", remedy="choose another --out")
     stem = DEMO_CHECKPOINT.stem
-    own = {"scenes", f"{stem}-fp32", f"{stem}-int8", "detections.jpg"}
-    if out.exists():
-        foreign = sorted(path.name for path in out.iterdir() if path.name not in own) if out.is_dir() else [out.name]
-        if foreign:
-            raise InputError(f"{out} holds {foreign[0]}, which is not the demo's", remedy="choose another --out")
-        rmtree(out)
+    for name in ("scenes", f"{stem}-fp32", f"{stem}-int8"):
+        if (out / name).is_dir():
+            rmtree(out / name)
+    (out / "detections.jpg").unlink(missing_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / _MARK).touch()
     return out
 
 

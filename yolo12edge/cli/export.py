@@ -44,18 +44,19 @@ def export(
 
     calibration, scored, dataset = _read_data(data, needed=int8)
     folder = checkpoint.parent if out is None else out
+    target, int8_target = (folder / f"{checkpoint.stem}-{precision}" for precision in ("fp32", "int8"))
+    _refuse_early(checkpoint, dataset, [target, int8_target] if int8 else [target], overwrite)
     with console.status("Exporting to ONNX and comparing with PyTorch"):
         float_artifact = onnx_from_checkpoint(
             checkpoint,
-            folder / f"{checkpoint.stem}-fp32",
+            target,
             image_size=imgsz,
             images=calibration.paths[:_VERIFY_IMAGES] if calibration else None,
             overwrite=overwrite,
         )
     artifacts = [float_artifact]
     if int8 and calibration is not None:
-        target = folder / f"{checkpoint.stem}-int8"
-        artifacts.append(_int8(float_artifact, target, calibration, scored, dataset, overwrite=overwrite))
+        artifacts.append(_int8(float_artifact, int8_target, calibration, scored, dataset, overwrite=overwrite))
     results.print(_table(artifacts))
     for line in _verdict(artifacts):
         console.print(line, markup=False, soft_wrap=True)
@@ -84,6 +85,23 @@ def _read_data(data: Path | None, *, needed: bool) -> tuple[CalibrationImages | 
     return choose_images(dataset, exclude=[sample.image for sample in scored]), scored, dataset
 
 
+def _refuse_early(checkpoint: Path, dataset: Dataset | None, targets: list[Path], overwrite: bool) -> None:
+    """Refuse what cannot end well before anything is calibrated or written."""
+    from ..checkpoint import read_metadata
+    from ..errors import DatasetError, InputError
+
+    names = read_metadata(checkpoint).class_names
+    if dataset is not None and list(dataset.class_names) != names:
+        raise DatasetError(
+            f"the classes of {dataset.path} are {', '.join(dataset.class_names[:20])}",
+            expected=f"those of the model: {', '.join(names[:20])}",
+            remedy="give the data that the model was trained for, or a folder of images without labels",
+        )
+    for target in targets:
+        if not overwrite and target.is_dir() and any(target.iterdir()):
+            raise InputError(f"{target} exists and is not empty", remedy="add --overwrite, or choose another --out")
+
+
 def _int8(
     float_artifact: Artifact,
     target: Path,
@@ -94,19 +112,11 @@ def _int8(
     overwrite: bool,
 ) -> Artifact:
     """Calibrate, quantize, and measure beside the float artifact."""
-    from ..errors import DatasetError
     from ..exporters import onnx_int8_from_onnx
     from ..exporters.compare import compare_with_float
     from ..imaging.images import read_image
     from ._console import progress
 
-    names = float_artifact.manifest.class_names
-    if dataset is not None and list(dataset.class_names) != names:
-        raise DatasetError(
-            f"the classes of {dataset.path} are {', '.join(dataset.class_names[:20])}",
-            expected=f"those of the model: {', '.join(names[:20])}",
-            remedy="give the data that the model was trained for, or a folder of images without labels",
-        )
     with progress("Calibrating INT8", len(calibration.paths), unit="images") as steps:
         artifact = onnx_int8_from_onnx(
             float_artifact, target, images=calibration, overwrite=overwrite, progress=steps.advance

@@ -170,7 +170,12 @@ def _finish(result: TrainResult, dataset: Dataset) -> None:
 
     files = result.files
     samples = dataset.samples("val")
-    with Runtime(files.best) as runtime, progress("Evaluating the best epoch", len(samples), unit="images") as steps:
+    # Where it was trained: on the CPU if that was asked for.
+    device: Literal["auto", "cpu"] = "cpu" if result.plan.config.device == "cpu" else "auto"
+    with (
+        Runtime(files.best, device=device) as runtime,
+        progress("Evaluating the best epoch", len(samples), unit="images") as steps,
+    ):
         evaluation = evaluate_runtime(runtime, samples, dataset.class_names, progress=steps.update)
     results.print(accuracy_table(evaluation.metrics))
     plot_training_curves(files.results, files.plots / "training.png")

@@ -114,7 +114,9 @@ class Detect(nn.Module):
         boxes = [branch(x) for branch, x in zip(self.cv2, features, strict=True)]
         scores = [branch(x) for branch, x in zip(self.cv3, features, strict=True)]
         sizes = [(x.shape[2], x.shape[3]) for x in features]
-        anchors, strides = anchor_grid(sizes, device=features[0].device, dtype=features[0].dtype)
+        # Half precision cannot tell neighbouring cells apart far from the origin.
+        dtype = torch.promote_types(features[0].dtype, torch.float32)
+        anchors, strides = anchor_grid(sizes, device=features[0].device, dtype=dtype)
         return HeadOutput(
             torch.cat([b.flatten(2) for b in boxes], 2),
             torch.cat([s.flatten(2) for s in scores], 2),

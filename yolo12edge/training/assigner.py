@@ -63,7 +63,8 @@ def assign(
     object_, candidate = inside.nonzero(as_tuple=True)
     image = target_image[object_]
 
-    overlap = complete_iou(boxes[image, candidate], target_boxes[object_]).clamp_(min=0)
+    # A diverged network predicts NaN; the run then ends with the checkpoint's own message.
+    overlap = complete_iou(boxes[image, candidate], target_boxes[object_]).nan_to_num_(nan=0.0).clamp_(min=0)
     score = scores[image, target_class[object_], candidate]
     metric = torch.zeros((objects, count), dtype=overlap.dtype, device=overlap.device)
     metric[object_, candidate] = score.pow(_ALPHA) * overlap.pow(_BETA)

@@ -109,7 +109,7 @@ class TrainConfig:
         least: dict[str, float] = {
             "epochs": 1,
             "batch": 1,
-            "image_size": 32,
+            "image_size": 64,  # at 32 the last map has one cell, too few for a batch norm on one image
             "final_lr": 0,
             "momentum": 0,
             "weight_decay": 0,
@@ -130,6 +130,8 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"{name} is {value}", expected="more than 0")
+        if self.momentum >= 1:
+            raise InputError(f"momentum is {self.momentum}", expected="less than 1")
         if self.image_size % 32:
             raise InputError(f"image_size is {self.image_size}", expected="a multiple of 32")
 

@@ -34,7 +34,7 @@ class LossMean:
 
     def add(self, parts: LossParts, images: int) -> None:
         """Add one batch."""
-        self._sums += torch.stack([part.detach() for part in parts]).double().cpu() * images
+        self._sums += torch.stack([part.detach() for part in parts]).cpu().double() * images
         self._images += images
 
     def means(self) -> dict[str, float]:
@@ -98,13 +98,13 @@ class DetectorModule(L.LightningModule):
         if self._since_update < step.accumulate and batch_idx + 1 < self.plan.steps_per_epoch:
             return
         self._since_update = 0
-        scaler = getattr(self.trainer.precision_plugin, "scaler", None)
-        if scaler is not None:  # fp16: gradients must be clipped at their true size
-            scaler.unscale_(optimizer.optimizer)
-        clip_grad_norm_(self.network.parameters(), self.plan.config.clip_norm)
         optimizer.step()
         optimizer.zero_grad()
         self.average.update(self.network)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip the gradients; Lightning calls this once mixed precision's scale is taken off them."""
+        clip_grad_norm_(self.network.parameters(), self.plan.config.clip_norm)
 
     def on_validation_epoch_start(self) -> None:
         """Start a validation pass."""
@@ -122,7 +122,7 @@ class DetectorModule(L.LightningModule):
         output = network(images_to_float(batch.images))
         self.val_loss.add(self.loss(output, batch.image_index, batch.class_id, batch.boxes), len(batch.images))
         boxes = decode_boxes(output, network.head.bins).float().cpu().numpy()
-        scores = output.cls.sigmoid().float().cpu().numpy()
+        scores = output.cls.float().sigmoid().cpu().numpy()
         image_index, class_id = batch.image_index.cpu().numpy(), batch.class_id.cpu().numpy()
         height, width = batch.images.shape[2:]
         for index in range(len(batch.images)):

@@ -129,7 +129,7 @@ def build_optimizer(network: nn.Module, plan: Plan) -> torch.optim.Optimizer:
     ]
     if plan.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=plan.lr, betas=(plan.config.momentum, 0.999))
-    return torch.optim.SGD(groups, lr=plan.lr, momentum=plan.config.momentum, nesterov=True)
+    return torch.optim.SGD(groups, lr=plan.lr, momentum=plan.config.momentum, nesterov=plan.config.momentum > 0)
 
 
 def apply_step(optimizer: torch.optim.Optimizer, step: Step) -> None:

@@ -157,7 +157,8 @@ class RunWriter(L.Callback):
             pl_module.logger.log_metrics({k: v for k, v in values.items() if k != "epoch"}, step=epoch)
         self.rows = [*self.rows, values]
         fitness = AP_WEIGHT * nan_to_zero(metrics.ap) + AP50_WEIGHT * nan_to_zero(metrics.ap50)
-        best = fitness > self.best_fitness
+        # While nothing is found yet, the newest epoch is the best: patience starts with the first detection.
+        best = fitness > self.best_fitness or self.best_fitness <= 0
         if best:
             self.best_fitness, self.best_epoch = fitness, epoch
         checkpoint = self._checkpoint(pl_module.average.network, values)

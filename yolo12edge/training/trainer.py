@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,10 +15,10 @@ from typing import Any
 import lightning as L
 import torch
 
-from ..checkpoint import FORMAT_VERSION, Checkpoint, CheckpointMeta, read_metadata
-from ..data.dataset import Dataset, read_dataset
+from ..checkpoint import FORMAT_VERSION, Checkpoint, CheckpointMeta
+from ..data.dataset import Dataset, Sample, read_dataset
 from ..data.loader import DetectionDataset, train_loader, val_loader
-from ..errors import BackendError, CheckpointError, InputError
+from ..errors import BackendError, CheckpointError, DatasetError, InputError
 from ..files import atomic_file
 from ..nn import YOLO12, ModelConfig, build_model
 from .config import TrainConfig
@@ -86,12 +88,19 @@ def train(
         BackendError: If the device or precision is not to be had.
     """
     files = RunFiles(config.out)
-    if files.config.exists() or files.state.exists():
+    held = [path for path in (files.config, files.state, files.best, files.last, files.results) if path.exists()]
+    if held:
         raise InputError(
-            f"{config.out} holds another run",
+            f"{config.out} holds another run or a file that this one would replace: {held[0].name}",
             remedy=f"choose another directory, or continue that run with --resume {config.out}",
         )
-    config.out.mkdir(parents=True, exist_ok=True)
+    try:
+        config.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {config.out} cannot be made: {error.strerror}") from error
+    # Absolute, so that the run can be resumed from anywhere.
+    weights = None if config.weights is None else config.weights.absolute()
+    config = replace(config, data=config.data.absolute(), weights=weights)
     return _run(config, files, None, on_start, on_step, on_epoch)
 
 
@@ -132,10 +141,13 @@ def _run(
 ) -> TrainResult:
     accelerator, precision = choose_device(config)
     dataset = read_dataset(config.data)
-    samples = dataset.samples("train")
+    samples, scored = (_labelled(dataset, split) for split in ("train", "val"))
     plan = plan_run(config, images=len(samples), num_classes=len(dataset.class_names))
     L.seed_everything(config.seed, workers=True, verbose=False)
-    network, transfer = make_network(config, dataset)
+    # A resumed run has all that it needs of its starting weights; they may be gone by now.
+    origin = Checkpoint.load(files.last if state is not None else config.weights) if state or config.weights else None
+    network, transfer = make_network(config, dataset, origin)
+    weights_license = None if origin is None else origin.meta.weights_license
     module = DetectorModule(network, plan, dataset.class_names)
     training = DetectionDataset(
         samples,
@@ -144,12 +156,12 @@ def _run(
         seed=config.seed,
         close_mosaic_from=config.epochs - config.close_mosaic,
     )
-    validation = DetectionDataset(dataset.samples("val"), image_size=config.image_size, seed=config.seed)
+    validation = DetectionDataset(scored, image_size=config.image_size, seed=config.seed)
     pin = accelerator == "cuda"
     writer = RunWriter(
         files,
         patience=config.patience,
-        meta=lambda summary: checkpoint_meta(config, network, dataset.class_names, summary),
+        meta=lambda summary: checkpoint_meta(config, network, dataset.class_names, summary, weights_license),
         on_step=on_step,
         on_epoch=on_epoch,
     )
@@ -157,7 +169,7 @@ def _run(
         temporary.write_bytes(config.to_json())
     draw_training_samples(training, dataset.class_names, files.samples)
     if on_start is not None:
-        on_start(plan, transfer)
+        on_start(plan, None if state is not None else transfer)
     with quiet_lightning():
         trainer = L.Trainer(
             max_epochs=config.epochs,
@@ -177,43 +189,41 @@ def _run(
         if state is not None:
             # Lightning starts the first iterator before it tells the sampler the epoch.
             loader.sampler.set_epoch(torch.load(state, weights_only=True, mmap=True)["epoch"] + 1)  # type: ignore[attr-defined]
-        trainer.fit(
-            module,
-            loader,
-            val_loader(validation, batch_size=config.batch, workers=0, pin=pin),
-            ckpt_path=state,
-            weights_only=True,
-        )
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        with interruptible(trainer):
+            trainer.fit(
+                module,
+                loader,
+                val_loader(validation, batch_size=config.batch, workers=0, pin=pin),
+                ckpt_path=state,
+                weights_only=True,
+            )
     return TrainResult(files, writer.best_epoch, len(writer.rows), writer.stalled, plan)
 
 
-def make_network(config: TrainConfig, dataset: Dataset) -> tuple[YOLO12, Transfer | None]:
-    """Build the network of a run, from a checkpoint's weights where it names one."""
+def _labelled(dataset: Dataset, split: str) -> list[Sample]:
+    samples = dataset.samples(split)
+    if not any(len(sample) for sample in samples):
+        raise DatasetError(
+            f"the split {split!r} of {dataset.path} has no labelled object",
+            remedy="training learns from those of `train`, and chooses the best epoch by those of `val`",
+        )
+    return samples
+
+
+def make_network(config: TrainConfig, dataset: Dataset, origin: Checkpoint | None) -> tuple[YOLO12, Transfer | None]:
+    """Build the network of a run, from a checkpoint's weights where there is one."""
     classes = len(dataset.class_names)
-    if config.weights is None:
+    if origin is None:
         return build_model(ModelConfig(scale=config.scale, variant=config.variant, num_classes=classes)), None
-    source = Checkpoint.load(config.weights)
-    meta = source.meta
+    meta = origin.meta
     if (meta.scale, meta.variant) != (config.scale, config.variant):
         raise CheckpointError(
             f"{config.weights} holds YOLO12{meta.scale} {meta.variant}",
             expected=f"YOLO12{config.scale} {config.variant}, as the run asks for",
             remedy=f"pass --model {meta.scale} --variant {meta.variant}, or other weights",
         )
-    network = build_model(
-        ModelConfig(
-            scale=meta.scale,
-            variant=meta.variant,
-            num_classes=classes,
-            mlp_ratio=meta.mlp_ratio,
-            residual=meta.residual,
-            areas=meta.areas,
-            bn_eps=meta.bn_eps,
-        )
-    )
-    return network, transfer_weights(network, source.tensors)
+    network = build_model(replace(origin.config(), num_classes=classes))
+    return network, transfer_weights(network, origin.tensors)
 
 
 def transfer_weights(network: YOLO12, tensors: dict[str, torch.Tensor]) -> Transfer:
@@ -225,15 +235,18 @@ def transfer_weights(network: YOLO12, tensors: dict[str, torch.Tensor]) -> Trans
 
 
 def checkpoint_meta(
-    config: TrainConfig, network: YOLO12, class_names: Sequence[str], summary: dict[str, Any]
+    config: TrainConfig,
+    network: YOLO12,
+    class_names: Sequence[str],
+    summary: dict[str, Any],
+    weights_license: str | None,
 ) -> CheckpointMeta:
-    """Return the metadata of a checkpoint of a run."""
+    """Return the metadata of a checkpoint of a run; fine-tuned weights keep the licence that they started with."""
     built = network.config
     # ModelConfig fills these in; only its type says that they may be absent.
     mlp_ratio, residual = built.mlp_ratio, built.residual
     assert mlp_ratio is not None
     assert residual is not None
-    origin = read_metadata(config.weights) if config.weights is not None else None
     return CheckpointMeta(
         format_version=FORMAT_VERSION,
         task="detect",
@@ -246,8 +259,7 @@ def checkpoint_meta(
         residual=residual,
         areas=built.areas,
         source="trained",
-        # Fine-tuned weights stay under the licence of those that they started from.
-        weights_license=origin.weights_license if origin is not None else None,
+        weights_license=weights_license,
         training={**summary, "epochs": config.epochs, "batch": config.batch, "seed": config.seed},
     )
 
@@ -273,6 +285,22 @@ def choose_device(config: TrainConfig) -> tuple[str, str]:
     if precision == "fp16" and device != "cuda":
         raise BackendError(f"precision 'fp16' does not train on {device!r}", expected="fp32 or bf16 there")
     return device, _LIGHTNING_PRECISION[precision]
+
+
+@contextmanager
+def interruptible(trainer: L.Trainer) -> Iterator[None]:
+    """Let an interrupt through: Lightning would exit the process with status 1 and go on ignoring the signal."""
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        if not trainer.interrupted:
+            raise
+        raise KeyboardInterrupt from error
+    finally:
+        if main:
+            signal.signal(signal.SIGINT, handler)
 
 
 @contextmanager

@@ -98,12 +98,12 @@ def test_gradients_are_clipped(config: TrainConfig) -> None:
     settings = replace(config, epochs=1, optimizer="sgd", lr=1.0, warmup_epochs=0, weight_decay=0, momentum=0.0)
     torch.manual_seed(0)
     moved = {}
-    for norm in (1e-12, 10.0):
+    for norm in (1e-9, 10.0):
         result = train(replace(settings, out=config.out / str(norm), clip_norm=norm))
         moved[norm] = Checkpoint.load(result.files.last).tensors["model.0.conv.weight"]
     still = train(replace(settings, out=config.out / "still", lr=1e-30))
     start = Checkpoint.load(still.files.last).tensors["model.0.conv.weight"]
-    assert torch.allclose(moved[1e-12], start, atol=1e-9)
+    assert torch.allclose(moved[1e-9], start, atol=1e-7)
     assert not torch.allclose(moved[10.0], start, atol=1e-4)
 
 

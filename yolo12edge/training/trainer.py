@@ -145,7 +145,8 @@ def _run(
     plan = plan_run(config, images=len(samples), num_classes=len(dataset.class_names))
     L.seed_everything(config.seed, workers=True, verbose=False)
     # A resumed run has all that it needs of its starting weights; they may be gone by now.
-    origin = Checkpoint.load(files.last if state is not None else config.weights) if state or config.weights else None
+    start = files.last if state is not None else config.weights
+    origin = None if start is None else Checkpoint.load(start)
     network, transfer = make_network(config, dataset, origin)
     weights_license = None if origin is None else origin.meta.weights_license
     module = DetectorModule(network, plan, dataset.class_names)

@@ -56,7 +56,7 @@ def train(
 
     if resume is None and data is None:
         raise InputError("there is nothing to train on", remedy="add --data data.yaml, or --resume RUN")
-    from ..training import TrainConfig
+    from ..training import RunFiles, TrainConfig
     from ..training import resume as resume_run
     from ..training import train as start_run
 
@@ -84,11 +84,17 @@ def train(
         )
     dataset = read_dataset(config.data)
     _check(dataset)
-    with _Display(config) as display:
-        if resume is not None:
-            result = resume_run(resume, on_start=display.start, on_step=display.step, on_epoch=display.epoch)
-        else:
-            result = start_run(config, on_start=display.start, on_step=display.step, on_epoch=display.epoch)
+    try:
+        with _Display(config) as display:
+            if resume is not None:
+                result = resume_run(resume, on_start=display.start, on_step=display.step, on_epoch=display.epoch)
+            else:
+                result = start_run(config, on_start=display.start, on_step=display.step, on_epoch=display.epoch)
+    except KeyboardInterrupt:
+        root = resume or config.out
+        if RunFiles(root).state.is_file():
+            console.print(f"Interrupted. Go on with: yolo12edge train --resume {root}", markup=False, soft_wrap=True)
+        raise
     if result.stalled:
         console.print(f"Stopped early: no better result in {config.patience} epochs.")
     _finish(result, dataset)

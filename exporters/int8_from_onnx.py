@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ from ..calibration.placement_ort import Placement, place_for_ort
 from ..calibration.quantize import observed_tensors, quantize_for_ort
 from ..calibration.ranges import Method
 from ..errors import InputError, MissingDependencyError, VerificationError
-from ..machine import int8_saturates
+from ..machine import int8_saturates, is_x86
 from ..manifest import EMBEDDED_KEY, Calibration, Report
 from ..preprocess import Preprocessor
 from ..runtimes.cores import physical_cores
@@ -64,7 +63,7 @@ def onnx_int8_from_onnx(
     placement = place_for_ort(onnx.load_from_string(model))
     batches = images.batches(Preprocessor(manifest.input))
     statistics = observe(model, observed_tensors(placement), batches, progress=progress)
-    signed, reduced_range = not _is_x86(), int8_saturates()
+    signed, reduced_range = not is_x86(), int8_saturates()
     manifest = msgspec.structs.replace(
         manifest,
         precision="int8",
@@ -119,7 +118,3 @@ def _check_integer(content: bytes, placement: Placement) -> None:
             f"ONNX Runtime runs {found} of {wanted} quantized convolutions in integers",
             remedy="report it with the versions of onnx and onnxruntime; nothing was written",
         )
-
-
-def _is_x86() -> bool:
-    return platform.machine().lower() in {"x86_64", "amd64", "i386", "i686"}

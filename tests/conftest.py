@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -82,3 +83,27 @@ def tiny_onnx(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path, s
 
     out = tmp_path_factory.mktemp("onnx") / "tiny-fp32"
     return onnx_from_checkpoint(tiny_checkpoint, out, images=scene_frames[:2])
+
+
+def fill_golden(model) -> None:
+    """Fill every tensor from a generator seeded by its key, so that any implementation can do the same."""
+    import torch
+
+    state = model.state_dict()
+    for key, tensor in state.items():
+        if "dfl" in key or key.endswith("num_batches_tracked"):
+            continue
+        u = np.random.RandomState(crc32(key.encode())).rand(*tensor.shape)
+        if key.endswith(("running_var", ".bn.weight")):
+            value = 0.5 + u
+        elif key.endswith(("running_mean", ".bias", "gamma")):
+            value = 0.2 * (u - 0.5)
+        else:
+            value = (u - 0.5) * np.sqrt(12 / np.prod(tensor.shape[1:]))
+        tensor.copy_(torch.from_numpy(np.asarray(value, dtype=np.float32)))
+
+
+@pytest.fixture(scope="session")
+def golden_fill():
+    """``fill_golden``: the weights that the golden numbers of ``tests/parity`` belong to."""
+    return fill_golden

@@ -62,7 +62,7 @@ def int8_saturates() -> bool:
     x86 without VNNI adds pairs of u8 × s8 products in 16 bits (``VPMADDUBSW``), which clips unless the weights keep to
     7 bits. ARM does not.
     """
-    return _is_x86() and not has_vnni()
+    return is_x86() and not has_vnni()
 
 
 def machine_summary() -> dict[str, Any]:
@@ -118,7 +118,8 @@ def _known(words: Iterable[str]) -> frozenset[str]:
     return frozenset(name for name, aliases in FEATURES.items() if found.intersection(aliases))
 
 
-def _is_x86() -> bool:
+def is_x86() -> bool:
+    """Return whether this is an x86 processor, 32 or 64 bit."""
     return platform.machine().lower() in {"x86_64", "amd64", "i386", "i686", "x86"}
 
 

@@ -1,13 +1,14 @@
 """Counts, key digests and forward values of the public YOLO12 detectors.
 
 The numbers were measured on the public models in float64. To regenerate the forward values, fill a
-public model as ``fill`` does here, run it on ``golden_images`` in float64 and print the statistics.
+public model as ``fill_golden`` in ``tests/conftest.py`` does, run it on ``golden_images`` in float64 and
+print the statistics.
 """
 
 from __future__ import annotations
 
 import hashlib
-from zlib import crc32
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -52,22 +53,6 @@ def build(variant: str, scale: str, num_classes: int = 80) -> YOLO12:
         return build_model(ModelConfig(scale=scale, variant=variant, num_classes=num_classes))
 
 
-def fill(model: nn.Module) -> None:
-    """Fill every tensor from a generator seeded by its key, so that any implementation can do the same."""
-    state = model.state_dict()
-    for key, tensor in state.items():
-        if "dfl" in key or key.endswith("num_batches_tracked"):
-            continue
-        u = np.random.RandomState(crc32(key.encode())).rand(*tensor.shape)
-        if key.endswith(("running_var", ".bn.weight")):
-            value = 0.5 + u
-        elif key.endswith(("running_mean", ".bias", "gamma")):
-            value = 0.2 * (u - 0.5)
-        else:
-            value = (u - 0.5) * np.sqrt(12 / np.prod(tensor.shape[1:]))
-        tensor.copy_(torch.from_numpy(np.asarray(value, dtype=np.float32)))
-
-
 def golden_images(batch: int = 1) -> Tensor:
     return torch.from_numpy(np.random.RandomState(0).rand(batch, 3, 96, 160).astype(np.float32))
 
@@ -98,9 +83,9 @@ def test_deploy_form_parameter_count(scale: str) -> None:
 
 
 @pytest.mark.parametrize(("variant", "scale"), FORWARD)
-def test_forward_values(variant: str, scale: str) -> None:
+def test_forward_values(variant: str, scale: str, golden_fill: Callable[[nn.Module], None]) -> None:
     model = build_model(ModelConfig(scale=scale, variant=variant)).eval()
-    fill(model)
+    golden_fill(model)
     model = model.double()
     with torch.inference_mode():
         output = model(golden_images().double())
@@ -116,9 +101,9 @@ def test_forward_values(variant: str, scale: str) -> None:
 
 
 @pytest.mark.parametrize(("variant", "scale"), [("v1", "n"), ("turbo", "n"), ("v1", "m")])
-def test_train_and_deploy_form_agree(variant: str, scale: str) -> None:
+def test_train_and_deploy_form_agree(variant: str, scale: str, golden_fill: Callable[[nn.Module], None]) -> None:
     model = build_model(ModelConfig(scale=scale, variant=variant, num_classes=7)).eval()
-    fill(model)
+    golden_fill(model)
     images = golden_images(2)
     with torch.inference_mode():
         output = model(images)
@@ -128,10 +113,12 @@ def test_train_and_deploy_form_agree(variant: str, scale: str) -> None:
 
 
 @pytest.mark.parametrize(("variant", "scale"), [("v1", "n"), ("turbo", "l")])
-def test_train_and_deploy_form_agree_in_float64(variant: str, scale: str) -> None:
+def test_train_and_deploy_form_agree_in_float64(
+    variant: str, scale: str, golden_fill: Callable[[nn.Module], None]
+) -> None:
     # The golden weights amplify rounding at scale l, so that float32 says nothing there.
     model = build_model(ModelConfig(scale=scale, variant=variant, num_classes=7)).eval()
-    fill(model)
+    golden_fill(model)
     model, images = model.double(), golden_images(2).double()
     with torch.inference_mode():
         output = model(images)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ._licence import agpl_warning
+
 if TYPE_CHECKING:
     from ..checkpoint import Checkpoint
 
@@ -74,10 +76,6 @@ def _warnings(checkpoint: Checkpoint) -> list[str]:
         warnings.append(f"the file does not say all; the public defaults were taken for: {values}.")
     if meta.weights_license is None:
         warnings.append("the file does not say under which licence its weights are. Name it with --license.")
-    elif "AGPL" in meta.weights_license.upper():
-        warnings.append(
-            f"the weights are under {meta.weights_license}: whoever gives them on, in any format, or offers them over "
-            "a network, may have to publish the source of the whole work under that licence. Ask for other terms, or "
-            "train weights of your own with `yolo12edge train`."
-        )
+    elif (warning := agpl_warning(meta.weights_license)) is not None:
+        warnings.append(warning)
     return warnings

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ._console import out, plain
+from ._licence import agpl_warning
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -16,11 +17,6 @@ if TYPE_CHECKING:
     from ..manifest import Accuracy, Latency, Manifest
 
 __all__ = ["describe", "inspect"]
-
-_AGPL = (
-    "The weights are under {}: whoever passes them on, or offers them over a network, may have to publish the source "
-    "of the whole work under that licence. Ask for other terms, or train weights of your own with `yolo12edge train`."
-)
 
 
 def inspect(
@@ -84,13 +80,13 @@ def describe(path: Path) -> dict[str, Any]:
 def _facts(
     kind: str, path: Path, files: list[dict[str, Any]], weights_license: str | None, manifest: Manifest | None
 ) -> dict[str, Any]:
-    agpl = weights_license is not None and "AGPL" in weights_license.upper()
+    warning = agpl_warning(weights_license)
     facts: dict[str, Any] = {
         "kind": kind,
         "path": str(path),
         "verified": all(file["problem"] is None for file in files),
         "files": files,
-        "warnings": [_AGPL.format(weights_license)] if agpl else [],
+        "warnings": [] if warning is None else [warning],
     }
     if manifest is not None:
         facts["warnings"] += _measured_warnings(manifest)

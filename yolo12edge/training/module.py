@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
@@ -124,12 +123,12 @@ class DetectorModule(L.LightningModule):
         boxes = decode_boxes(output, network.head.bins).float().cpu().numpy()
         scores = output.cls.float().sigmoid().cpu().numpy()
         image_index, class_id = batch.image_index.cpu().numpy(), batch.class_id.cpu().numpy()
+        labelled = batch.boxes.cpu().numpy()
         height, width = batch.images.shape[2:]
         for index in range(len(batch.images)):
             self._predictions.append(decode(boxes[index], scores[index], EVAL_THRESHOLDS))
             mine = image_index == index
-            target = batch.boxes.cpu().numpy()[mine].astype(np.float32)
-            self._targets.append(Target(target, class_id[mine], (height, width)))
+            self._targets.append(Target(labelled[mine], class_id[mine], (height, width)))
 
     def on_validation_epoch_end(self) -> None:
         """Score the pass."""

@@ -19,7 +19,7 @@ ALLOWED = {
     "torch_backend": "core reading runtimes nn checkpoint",
     "benchmark": "core reading runtimes",
     "metrics": "core reading runtimes",
-    "calibration": "core reading runtimes metrics",
+    "calibration": "core reading runtimes metrics benchmark",
     "exporters": "core reading runtimes torch_backend benchmark metrics calibration nn checkpoint",
     "nn": "core",
     "checkpoint": "core nn",

@@ -3,38 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
-from ..errors import ExportError
-from .placement_ort import Placement
-from .quantizers import QuantParams, quantize_weight
+from ..onnx_model import checked_model
+from .graph import Graph
+from .placement import Placement
+from .quantizers import QuantParams
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["emit_qdq"]
+__all__ = ["QuantizedWeight", "emit_qdq"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class QuantizedWeight:
+    """A convolution's constants in INT8.
+
+    Attributes:
+        integers: int8, shape (out, in / groups, height, width).
+        scales: float32, shape (out,): ``weight = integers * scale``.
+        bias: float32, shape (out,), corrected for what rounding shifts; None for a convolution without one.
+    """
+
+    integers: npt.NDArray[np.int8]
+    scales: npt.NDArray[np.float32]
+    bias: npt.NDArray[np.float32] | None
 
 
 def emit_qdq(
-    model: onnx.ModelProto,
+    graph: Graph,
     placement: Placement,
     params: Mapping[str, QuantParams],
+    weights: Mapping[str, QuantizedWeight],
     *,
-    reduced_range: bool,
     metadata: Mapping[str, str],
 ) -> onnx.ModelProto:
-    """Return the model with Q/DQ pairs on activations and INT8 weights in its quantized convolutions.
-
-    A tensor that a quantized node gives is read quantized by everybody; a tensor that a float node gives is read
-    quantized by quantized nodes only.
+    """Return the model with Q/DQ pairs on activations and INT8 weights.
 
     Args:
-        model: The float model; left as it is.
-        placement: Which nodes run in INT8 and which tensors are quantized for that.
-        params: Scale and zero point of each of these tensors.
-        reduced_range: See ``quantize_weight``.
+        graph: The float model; left as it is.
+        placement: Who reads what quantized.
+        params: Scale and zero point of each tensor of ``placement.reads``.
+        weights: By name of each node of ``placement.weights``.
         metadata: Custom metadata of the new model.
 
     Raises:
@@ -43,8 +58,7 @@ def emit_qdq(
     import onnx
     from onnx import helper, numpy_helper
 
-    constants = {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
-    quantized, tensors = set(placement.nodes), set(placement.tensors)
+    model = graph.model
     nodes: list[onnx.NodeProto] = []
     added: dict[str, Any] = {}
     replaced: set[str] = set()
@@ -73,39 +87,31 @@ def emit_qdq(
         node.input[index] = f"{name}.dq"
         replaced.add(name)
 
-    given = {output for node in model.graph.node if node.name in quantized for output in node.output}
     for item in model.graph.input:
-        if item.name in tensors:
+        if item.name in placement.reads:
             pair(item.name)
     for original in model.graph.node:
         node = onnx.NodeProto()
         node.CopyFrom(original)
-        inside = node.name in quantized
         for index, name in enumerate(original.input):
-            if name in tensors and (inside or name in given):
+            if node.name in placement.reads.get(name, ()):
                 node.input[index] = f"{name}.dq"
-        if inside and node.op_type == "Conv":
-            weight = original.input[1]
-            integers, scales = quantize_weight(constants[weight], reduced_range=reduced_range)
-            constant_input(node, 1, integers, scales)
-            if len(original.input) > 2:
-                product = np.float64(params[original.input[0]].scale) * scales.astype(np.float64)
-                whole = np.round(constants[original.input[2]].astype(np.float64) / product)
+        weight = weights.get(node.name)
+        if weight is not None:
+            constant_input(node, 1, weight.integers, weight.scales)
+            if weight.bias is not None and placement.integer_bias:
+                product = np.float64(params[original.input[0]].scale) * weight.scales.astype(np.float64)
                 limit = 2.0**31 - 1
-                constant_input(node, 2, np.clip(whole, -limit, limit).astype(np.int32), product.astype(np.float32))
+                whole = np.clip(np.round(weight.bias.astype(np.float64) / product), -limit, limit)
+                constant_input(node, 2, whole.astype(np.int32), product.astype(np.float32))
+            elif weight.bias is not None:
+                node.input[2] = constant(f"{original.input[2]}.corrected", weight.bias)
+                replaced.add(original.input[2])
         nodes.append(node)
         for name in original.output:
-            if name in tensors:
+            if name in placement.reads:
                 pair(name)
     kept = [item for item in model.graph.initializer if item.name not in replaced]
     kept += [numpy_helper.from_array(np.asarray(value), name) for name, value in added.items()]
-    graph = helper.make_graph(nodes, model.graph.name, list(model.graph.input), list(model.graph.output), kept)
-    result = helper.make_model(graph, opset_imports=list(model.opset_import), ir_version=model.ir_version)
-    result.producer_name, result.producer_version = model.producer_name, model.producer_version
-    helper.set_model_props(result, dict(metadata))
-    try:
-        result = onnx.shape_inference.infer_shapes(result, check_type=True, strict_mode=True, data_prop=True)
-        onnx.checker.check_model(result, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"the INT8 graph is not valid ONNX: {error}") from error
-    return result
+    rebuilt = helper.make_graph(nodes, model.graph.name, list(model.graph.input), list(model.graph.output), kept)
+    return checked_model(rebuilt, metadata)

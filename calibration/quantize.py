@@ -1,80 +1,137 @@
-"""Float ONNX + statistics → INT8 ONNX."""
+"""Float ONNX + statistics + recipe → INT8 ONNX."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
-from ..errors import MissingDependencyError
-from .emit import emit_qdq
-from .observe import Statistics
-from .placement_ort import Placement, place_for_ort
-from .quantizers import QuantParams, activation_params
-from .ranges import Method, solve_range
+from .emit import QuantizedWeight, emit_qdq
+from .graph import Graph, load_model
+from .placement import Placement, place
+from .quantizers import QuantParams, activation_params, largest_weight, quantize_weight
+from .ranges import solve_range
+from .recipe import Recipe
+from .statistics import Statistics
+from .weights import bias_correction
 
-__all__ = ["observed_tensors", "quantize_for_ort", "solve_params"]
+if TYPE_CHECKING:
+    import onnx
 
-
-def observed_tensors(placement: Placement) -> list[str]:
-    """Return the tensors whose values must be observed before the placement can be solved."""
-    return [name for name in placement.tensors if name not in placement.unit and name not in placement.same_as]
-
-
-def solve_params(
-    placement: Placement, statistics: Statistics, method: Method, *, signed: bool
-) -> dict[str, QuantParams]:
-    """Return scale and zero point of every quantized activation.
-
-    Args:
-        placement: What is quantized.
-        statistics: Of at least ``observed_tensors(placement)``.
-        method: How ranges are solved.
-        signed: int8 symmetric (ARM) instead of uint8 (x86).
-    """
-    params = {
-        # 1/256, the output scale that ONNX Runtime's integer sigmoid is made for, never quite reaches 1.
-        name: QuantParams(np.float32(1 / 127), np.int8(0)) if signed else QuantParams(np.float32(1 / 256), np.uint8(0))
-        for name in placement.unit
-    }
-    for name in observed_tensors(placement):
-        low, high = solve_range(statistics.tensors[name], method, symmetric=signed)
-        params[name] = activation_params(low, high, signed=signed)
-    for name, source in placement.same_as.items():
-        params[name] = params[source]
-    return params
+__all__ = ["Quantizer", "Rounding"]
 
 
-def quantize_for_ort(
-    model: bytes,
-    statistics: Statistics,
-    *,
-    method: Method,
-    signed: bool,
-    reduced_range: bool,
-    metadata: Mapping[str, str],
-) -> bytes:
-    """Return the INT8 form of a float ONNX model for ONNX Runtime; the same arguments give the same bytes.
+class Rounding(Protocol):
+    """Rounds a weight; see ``Quantizer.round_weight``."""
+
+    def __call__(
+        self, weight: npt.NDArray[np.float32], scales: npt.NDArray[np.float32], *, largest: int
+    ) -> npt.NDArray[np.int8]:
+        """Return int8 integers of the shape of ``weight``."""
+        ...
+
+
+class Quantizer:
+    """Makes INT8 models of one float model; what recipes share is computed once.
 
     Args:
         model: Content of the float ``.onnx`` file.
-        statistics: What ``observe`` recorded of it.
-        method: How ranges are solved.
-        signed: int8 symmetric activations, for ARM; x86 wants uint8.
-        reduced_range: 7-bit weights, for x86 without VNNI.
-        metadata: Custom metadata of the new model.
+        statistics: What ``observe`` recorded of this very model.
 
     Raises:
         MissingDependencyError: If onnx is not installed.
         ExportError: If the model is not one that this project has exported.
     """
-    try:
-        import onnx
-    except ImportError as error:
-        raise MissingDependencyError("onnx", extra="export", purpose="to quantize") from error
-    proto = onnx.load_from_string(model)
-    placement = place_for_ort(proto)
-    params = solve_params(placement, statistics, method, signed=signed)
-    result = emit_qdq(proto, placement, params, reduced_range=reduced_range, metadata=metadata)
-    content: bytes = result.SerializeToString(deterministic=True)
-    return content
+
+    def __init__(self, model: bytes, statistics: Statistics) -> None:
+        self.graph = Graph.of(load_model(model))
+        self.statistics = statistics
+        self._ranges: dict[tuple[str, str, bool], tuple[float, float]] = {}
+        self._weights: dict[tuple[str, bool, bool], QuantizedWeight] = {}
+
+    def placement(self, recipe: Recipe) -> Placement:
+        """Return where the recipe puts Q/DQ pairs."""
+        return place(
+            self.graph,
+            recipe.target,
+            attention=recipe.attention,
+            join_concats=recipe.join_concats,
+            float_groups=recipe.float_groups,
+        )
+
+    def __call__(self, recipe: Recipe, *, metadata: Mapping[str, str] | None = None) -> bytes:
+        """Return the content of the INT8 ``.onnx`` file; the same arguments give the same bytes.
+
+        Args:
+            recipe: How.
+            metadata: Custom metadata of the new model.
+
+        Raises:
+            ExportError: If the result is not valid ONNX.
+        """
+        placement = self.placement(recipe)
+        params = self.params(placement, recipe)
+        weights = {name: self._weight(name, recipe) for name in placement.weights}
+        model = emit_qdq(self.graph, placement, params, weights, metadata=metadata or {})
+        content: bytes = model.SerializeToString(deterministic=True)
+        return content
+
+    def params(self, placement: Placement, recipe: Recipe) -> dict[str, QuantParams]:
+        """Return scale and zero point of every tensor that is read quantized."""
+        signed = placement.signed
+        # 1/256, the output scale that ONNX Runtime's integer sigmoid is made for, never quite reaches 1.
+        unit = QuantParams(np.float32(1 / 127), np.int8(0)) if signed else QuantParams(np.float32(1 / 256), np.uint8(0))
+        ranges = {name: self._range(name, recipe) for name in placement.reads if name not in placement.unit}
+        for group in placement.same_scale:
+            joined = min(ranges[name][0] for name in group), max(ranges[name][1] for name in group)
+            ranges.update(dict.fromkeys(group, joined))
+        params = {name: activation_params(low, high, signed=signed) for name, (low, high) in ranges.items()}
+        return {**params, **{name: unit for name in placement.reads if name in placement.unit}}
+
+    def _range(self, name: str, recipe: Recipe) -> tuple[float, float]:
+        key = (name, recipe.method, recipe.signed)
+        if key not in self._ranges:
+            statistics = self.statistics.tensors[name]
+            self._ranges[key] = solve_range(statistics, recipe.method, symmetric=recipe.signed)
+        return self._ranges[key]
+
+    def round_weight(self, name: str, recipe: Recipe, rounding: Rounding) -> None:
+        """Round the weight of a convolution by a method of its own, for recipes with ``adaround``.
+
+        Args:
+            name: Of the convolution.
+            recipe: Says how many bits the weights have.
+            rounding: Given the weight, its scales and, by keyword, the ``largest`` magnitude, it gives the integers.
+        """
+        node = self._node(name)
+        weight = self.graph.constants[node.input[1]]
+        _, scales = quantize_weight(weight, reduced_range=recipe.reduced_range)
+        integers = rounding(weight, scales, largest=largest_weight(recipe.reduced_range))
+        self._weights[name, recipe.reduced_range, True] = self._corrected(node, integers, scales)
+
+    def _weight(self, name: str, recipe: Recipe) -> QuantizedWeight:
+        key = (name, recipe.reduced_range, recipe.adaround)
+        if key not in self._weights:
+            node = self._node(name)
+            weight = self.graph.constants[node.input[1]]
+            integers, scales = quantize_weight(weight, reduced_range=recipe.reduced_range)
+            self._weights[key] = self._corrected(node, integers, scales)
+        return self._weights[key]
+
+    def _corrected(
+        self, node: onnx.NodeProto, integers: npt.NDArray[np.int8], scales: npt.NDArray[np.float32]
+    ) -> QuantizedWeight:
+        """Give a quantized weight the bias that undoes its mean shift."""
+        if len(node.input) < 3:
+            return QuantizedWeight(integers, scales, None)
+        weight, bias = (self.graph.constants[name] for name in node.input[1:3])
+        groups = next((item.i for item in node.attribute if item.name == "group"), 1)
+        mean = self.statistics.tensors[node.input[0]].channel_mean
+        back = integers.astype(np.float64) * scales.astype(np.float64)[:, None, None, None]
+        shift = bias_correction(weight, back, mean, groups=groups)
+        return QuantizedWeight(integers, scales, (bias + shift).astype(np.float32))
+
+    def _node(self, name: str) -> onnx.NodeProto:
+        return next(node for node in self.graph.nodes if node.name == name)

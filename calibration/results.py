@@ -91,17 +91,16 @@ class GuardResult:
         own: Accuracy of the artifact on labelled images, or None without labels.
         twin: That of its float twin on the same decoded images.
         agreement: With the twin, on the labelled images or, without labels, on those of the calibration.
-        own_latency: Engine alone, in turns with the twin.
+        own_latency: Engine alone, in turns with the twin; None if this machine is not the target.
         twin_latency: That of the twin.
         own_bytes: Size of the artifact's model files.
         twin_bytes: That of the twin.
         engine: Such as ``openvino 2026.4.1``.
         device: What it ran on.
         threads: CPU threads.
-        simulated: Whether this machine is not the target: the numbers are the target's, computed in float here, and
-            the latencies are not those of the target.
+        simulated: Whether this machine is not the target: its arithmetic was simulated, and its speed is not known.
         max_map_drop: Budget, points of AP50-95.
-        held: Whether the budget holds; without labels, whether F1 of the agreement loses no more points than that.
+        held: Whether the budget holds; without labels, whether the agreement is as good as ``guard`` asks.
         candidates: Of the tournament, in the order tried.
         sensitivity: One entry a group, the most sensitive first.
     """
@@ -109,8 +108,8 @@ class GuardResult:
     own: Evaluation | None
     twin: Evaluation | None
     agreement: Agreement
-    own_latency: LatencySummary
-    twin_latency: LatencySummary
+    own_latency: LatencySummary | None
+    twin_latency: LatencySummary | None
     own_bytes: int
     twin_bytes: int
     engine: str
@@ -130,6 +129,8 @@ class GuardResult:
         return 100 * (self.twin.metrics.ap - self.own.metrics.ap)
 
     @property
-    def speedup(self) -> float:
-        """Time of the twin over that of the artifact, medians."""
+    def speedup(self) -> float | None:
+        """Time of the twin over that of the artifact, medians; None where it was not measured."""
+        if self.own_latency is None or self.twin_latency is None:
+            return None
         return self.twin_latency.median_ms / self.own_latency.median_ms

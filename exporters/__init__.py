@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING, Any
 from ..artifact import Artifact
 
 if TYPE_CHECKING:
-    from .int8_from_onnx import onnx_int8_from_onnx
+    from .fp16 import onnx_fp16_from_onnx
+    from .int8 import int8_from_onnx
     from .onnx_from_torch import onnx_from_checkpoint
+    from .openvino_ir import openvino_from_onnx
 
-__all__ = ["Artifact", "onnx_from_checkpoint", "onnx_int8_from_onnx"]
+__all__ = ["Artifact", "int8_from_onnx", "onnx_fp16_from_onnx", "onnx_from_checkpoint", "openvino_from_onnx"]
 
-_HOME = {"onnx_from_checkpoint": "onnx_from_torch", "onnx_int8_from_onnx": "int8_from_onnx"}
+_HOME = {
+    "int8_from_onnx": "int8",
+    "onnx_fp16_from_onnx": "fp16",
+    "onnx_from_checkpoint": "onnx_from_torch",
+    "openvino_from_onnx": "openvino_ir",
+}
 
 
 def __getattr__(name: str) -> Any:

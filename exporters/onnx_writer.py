@@ -8,18 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from .. import __version__
 from ..errors import ExportError
+from ..onnx_model import checked_model
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["IR_VERSION", "OPSET", "GraphWriter"]
-
-# The newest that TensorRT 10, OpenVINO and every ONNX Runtime since 1.14 read; ONNX Runtime's CUDA kernels for
-# Resize and the static INT8 tools of several engines want it below 19.
-OPSET = 17
-IR_VERSION = 8
+__all__ = ["GraphWriter"]
 
 
 class GraphWriter:
@@ -74,7 +69,6 @@ class GraphWriter:
         Raises:
             ExportError: If the graph is not valid ONNX.
         """
-        import onnx
         from onnx import TensorProto, helper
 
         graph = helper.make_graph(
@@ -84,15 +78,7 @@ class GraphWriter:
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
             list(self._constants.values()),
         )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-        model.producer_name, model.producer_version = "yolo12edge", __version__
-        helper.set_model_props(model, dict(metadata))
-        try:
-            model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
-            onnx.checker.check_model(model, full_check=True)
-        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-            raise ExportError(f"the ONNX graph is not valid: {error}") from error
-        return model
+        return checked_model(graph, metadata)
 
     def _claim(self, name: str) -> None:
         if name in self._names:

@@ -19,6 +19,7 @@ __all__ = [
     "SCORE_TOLERANCE",
     "Frame",
     "Infer",
+    "check_half_parity",
     "check_parity",
     "measure_parity",
     "verification_frames",
@@ -32,6 +33,10 @@ BOX_TOLERANCE_PX = 0.02
 SCORE_TOLERANCE = 1e-4
 # Some networks, above all untrained ones, amplify rounding: then the source's own error is the measure.
 _ROUNDING_FACTOR = 5
+
+# Half precision: measured on trained weights TODO
+HALF_BOX_TOLERANCE_PX = 8.0
+HALF_SCORE_TOLERANCE = 0.05
 
 _SCENES = 3
 
@@ -101,4 +106,20 @@ def check_parity(parity: Parity, *, rounding: Parity | None = None) -> None:
         f"scores by up to {parity.max_score_error:.3g}",
         expected=f"at most {box:.3g} px and {score:.3g}",
         remedy="report it with the checkpoint; nothing was written",
+    )
+
+
+def check_half_parity(parity: Parity) -> None:
+    """Refuse an FP16 export that is further from its source than half precision explains.
+
+    Raises:
+        VerificationError: If so.
+    """
+    if parity.max_box_error_px <= HALF_BOX_TOLERANCE_PX and parity.max_score_error <= HALF_SCORE_TOLERANCE:
+        return
+    raise VerificationError(
+        f"the half-precision export differs from {parity.source}: boxes by up to {parity.max_box_error_px:.3g} px, "
+        f"scores by up to {parity.max_score_error:.3g}",
+        expected=f"at most {HALF_BOX_TOLERANCE_PX:g} px and {HALF_SCORE_TOLERANCE:g}",
+        remedy="values may overflow half precision: ship FP32; nothing was written",
     )

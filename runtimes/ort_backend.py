@@ -28,6 +28,8 @@ class OrtBackend:
         model: Path of the ``.onnx`` file, or its content.
         device: ``"cpu"``, ``"cuda"``, or ``"auto"``: CUDA where ONNX Runtime has it and can start it, else the CPU.
         threads: Threads of one inference on the CPU; None takes the physical cores that this process may use.
+        optimize: Whether ONNX Runtime may rewrite the graph. Without, Q/DQ pairs are computed as they stand, in float:
+            a simulation of other integer engines.
 
     Raises:
         MissingDependencyError: If onnxruntime is not installed.
@@ -36,7 +38,12 @@ class OrtBackend:
     """
 
     def __init__(
-        self, model: Path | bytes, *, device: Literal["auto", "cpu", "cuda"] = "auto", threads: int | None = None
+        self,
+        model: Path | bytes,
+        *,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        threads: int | None = None,
+        optimize: bool = True,
     ) -> None:
         try:
             import onnxruntime
@@ -51,7 +58,7 @@ class OrtBackend:
                 remedy="install onnxruntime-gpu in place of onnxruntime, or use device='cpu'",
             )
         use_cuda = device != "cpu" and _CUDA in available
-        session = _session(onnxruntime, model, [_CUDA, _CPU] if use_cuda else [_CPU], self.threads)
+        session = _session(onnxruntime, model, [_CUDA, _CPU] if use_cuda else [_CPU], self.threads, optimize)
         active = session.get_providers()
         if device == "cuda" and _CUDA not in active:  # ONNX Runtime itself falls back to the CPU without an error
             raise BackendError(
@@ -86,11 +93,14 @@ class OrtBackend:
         self._session = None
 
 
-def _session(onnxruntime: Any, model: Path | bytes, providers: list[str], threads: int) -> ort.InferenceSession:
+def _session(
+    onnxruntime: Any, model: Path | bytes, providers: list[str], threads: int, optimize: bool
+) -> ort.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    level = onnxruntime.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
     options.log_severity_level = 3  # errors only
     try:
         return onnxruntime.InferenceSession(

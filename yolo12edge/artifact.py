@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from .manifest import EMBEDDED_KEY, MANIFEST_LIMIT, FileEntry, Manifest, Report
 from .onnx_metadata import read_onnx_metadata
 
 __all__ = [
+    "CARD_NAMES",
     "MANIFEST_NAME",
     "Artifact",
     "read_embedded_manifest",
@@ -31,6 +32,8 @@ __all__ = [
 ]
 
 MANIFEST_NAME = "manifest.json"
+CARD_NAMES = ("report.json", "report.html")
+"""The report card that lies beside a model: for people, so the manifest does not list it and it may be deleted."""
 _ALTERED = "copy the artifact again from where it was made, or export it again"
 
 
@@ -130,7 +133,12 @@ def read_embedded_manifest(path: str | os.PathLike[str]) -> Manifest:
 
 
 def write_artifact(
-    path: str | os.PathLike[str], manifest: Manifest, files: Mapping[str, Path | bytes], *, overwrite: bool = False
+    path: str | os.PathLike[str],
+    manifest: Manifest,
+    files: Mapping[str, Path | bytes],
+    *,
+    card: Callable[[Path], object] | None = None,
+    overwrite: bool = False,
 ) -> Artifact:
     """Write an artifact in one step: it is there whole, or not at all.
 
@@ -138,6 +146,7 @@ def write_artifact(
         path: Directory to make.
         manifest: What it is; its ``files`` are replaced by the entries of what is written.
         files: Content, or a file to copy, by path inside the artifact. The first is the model.
+        card: Writes the files ``CARD_NAMES`` into the directory that it is given.
         overwrite: Whether an artifact that is already there may be replaced. Only an artifact is ever replaced, and
             only if its directory holds nothing else.
 
@@ -157,6 +166,8 @@ def write_artifact(
             entries = [_fill(building, name, content) for name, content in files.items()]
             complete = msgspec.structs.replace(manifest, files=entries)
             (building / MANIFEST_NAME).write_bytes(complete.to_json())
+            if card is not None:
+                card(building)
         except OSError as error:
             raise InputError(f"cannot write {target}: {error}") from error
     return Artifact(target, complete)
@@ -220,7 +231,7 @@ def _check_replaceable(directory: Path) -> None:
 
     The check is lenient on purpose: an artifact that is damaged or of another schema version may be replaced.
     """
-    allowed = {MANIFEST_NAME, ".DS_Store"}
+    allowed = {MANIFEST_NAME, *CARD_NAMES, ".DS_Store"}
     try:
         raw: Any = msgspec.json.decode(_read(_inside(directory, MANIFEST_NAME), MANIFEST_LIMIT + 1))
         if not isinstance(raw["schema_version"], int):

@@ -16,6 +16,8 @@ __all__ = [
     "MANIFEST_LIMIT",
     "SCHEMA_VERSION",
     "Accuracy",
+    "Agreement",
+    "Budget",
     "Calibration",
     "FileEntry",
     "InputSpec",
@@ -92,7 +94,7 @@ class FileEntry(_Struct, frozen=True, kw_only=True):
 
 
 class Calibration(_Struct, frozen=True, kw_only=True):
-    """How activation ranges of an INT8 artifact were found."""
+    """How an INT8 artifact was quantized, and on which images its activation ranges were found."""
 
     method: Name
     split: str
@@ -101,6 +103,9 @@ class Calibration(_Struct, frozen=True, kw_only=True):
     placement: str
     float_nodes: list[str]
     reduced_range: bool
+    rounding: Literal["nearest", "adaround"] = "nearest"
+    attention: Literal["float", "int8"] = "float"
+    float_groups: list[str] = []
 
 
 class Parity(_Struct, frozen=True, kw_only=True):
@@ -127,6 +132,27 @@ class Accuracy(_Struct, frozen=True, kw_only=True):
     reference_ap75: Fraction
 
 
+class Agreement(_Struct, frozen=True, kw_only=True):
+    """How far the detections are those of the float twin, from confidence 0.25 on, on the same images."""
+
+    images: Positive
+    f1: Fraction
+    mean_iou: Fraction | None
+    score_shift: Annotated[float, msgspec.Meta(ge=-1, le=1)]
+    reference: str
+
+
+class Budget(_Struct, frozen=True, kw_only=True):
+    """What the artifact was allowed to lose, in points of AP50-95, and whether it keeps to that.
+
+    ``simulated``: it was measured in float on another machine than it is for.
+    """
+
+    max_map_drop: NonNegative
+    held: bool
+    simulated: bool = False
+
+
 class Latency(_Struct, frozen=True, kw_only=True):
     """Median time of the engine alone, this artifact and its float twin interleaved, in ms."""
 
@@ -144,6 +170,8 @@ class Report(_Struct, frozen=True, kw_only=True):
 
     parity: Parity | None = None
     accuracy: Accuracy | None = None
+    agreement: Agreement | None = None
+    budget: Budget | None = None
     latency: Latency | None = None
 
 

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from ..graph import Graph
+from .types import TARGETS, Attention, Placement, Target, float_operators, runs_here, target_here
 
-__all__ = ["TARGETS", "Placement", "Target"]
-
-Target = Literal["ort-x86", "ort-x86-vnni", "ort-arm", "openvino", "openvino-vnni", "tensorrt"]
-"""Where the INT8 model is to run; ``-vnni`` is for x86 processors that need no 7-bit weights."""
-TARGETS: tuple[Target, ...] = get_args(Target)
+__all__ = ["TARGETS", "Attention", "Placement", "Target", "float_operators", "place", "runs_here", "target_here"]
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Where a model gets its Q/DQ pairs.
+def place(
+    graph: Graph,
+    target: Target,
+    *,
+    attention: Attention = "float",
+    join_concats: bool = False,
+    float_groups: frozenset[str] = frozenset(),
+) -> Placement:
+    """Choose where a model gets its Q/DQ pairs for a target.
 
-    Attributes:
-        signed: int8 activations, symmetric around zero, instead of uint8 with a zero point.
-        weights: Names of the nodes whose weights are INT8.
-        reads: By tensor, the names of the nodes that read it through a Q/DQ pair; all share one pair.
-        same_scale: Tensors that must have one scale and zero point, each in at most one tuple.
-        unit: Tensors that lie in [0, 1] whatever the data: outputs of sigmoids.
-        integer_bias: Whether biases are int32 behind a DQ; else they stay float.
+    Args:
+        graph: The float model.
+        target: Where the result is to run.
+        attention: Whether the products of attention read 8-bit values too; TensorRT's stay float.
+        join_concats: OpenVINO only: one scale for all inputs and the output of a concatenation, so that it moves
+            bytes. TensorRT always has that, ONNX Runtime never needs it.
+        float_groups: Groups of nodes (``graph.group_of``) that stay float.
     """
+    from . import openvino, ort, tensorrt
 
-    signed: bool
-    weights: tuple[str, ...]
-    reads: dict[str, frozenset[str]]
-    same_scale: tuple[tuple[str, ...], ...] = ()
-    unit: frozenset[str] = frozenset()
-    integer_bias: bool = False
+    if target in ("ort-x86", "ort-x86-vnni", "ort-arm"):
+        return ort.place(graph, signed=target == "ort-arm", attention=attention, float_groups=float_groups)
+    if target == "tensorrt":
+        return tensorrt.place(graph, float_groups=float_groups)
+    return openvino.place(graph, attention=attention, join_concats=join_concats, float_groups=float_groups)

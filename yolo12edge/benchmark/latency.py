@@ -15,6 +15,9 @@ from ..errors import InputError
 __all__ = ["LatencySummary", "interleaved_latency"]
 
 
+_REST_S = 0.005
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class LatencySummary:
     """Times of one runner.
@@ -70,8 +73,9 @@ def interleaved_latency(
 ) -> dict[str, LatencySummary]:
     """Time several runners in turns, so that noise of the machine hits all of them alike.
 
-    The order is reversed every other round (A B, B A, A B, …): whoever runs second finds warmer
-    or fouler caches, and takes its turn at that as often as the others.
+    The order is reversed every other round (A B, B A, A B, …). Each turn begins with a short rest and a call that is
+    not measured: the idle threads of the engine before go on spinning for a while and hold the cores, and its data
+    fills the caches; on a device the model would run alone.
 
     Args:
         runners: What to call, by name. A call returns when its work is done, not when it is queued.
@@ -97,6 +101,9 @@ def interleaved_latency(
     for repeat in range(repeats):
         for name in names if repeat % 2 == 0 else reversed(names):
             run = runners[name]
+            if len(runners) > 1:
+                time.sleep(_REST_S)
+                run()
             start = time.perf_counter_ns()
             run()
             nanoseconds[name][repeat] = time.perf_counter_ns() - start

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,126 +17,247 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ..artifact import Artifact
-    from ..calibration.images import CalibrationImages
-    from ..data.dataset import Dataset, Sample
+    from ..calibration.placement import Target
+    from ..calibration.statistics import Statistics
+    from ._data import ExportData
 
-__all__ = ["export"]
+__all__ = ["export", "stage"]
 
 _VERIFY_IMAGES = 4
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A .safetensors checkpoint.")],
+    source: Annotated[Path, typer.Argument(help="A .safetensors checkpoint, or an FP32 ONNX artifact.")],
     *,
-    format: Annotated[Literal["onnx"], typer.Option(help="What to export to.")] = "onnx",
+    format: Annotated[Literal["onnx", "openvino"], typer.Option(help="What to export to.")] = "onnx",
     int8: Annotated[bool, typer.Option("--int8", help="Quantize to INT8 as well; needs --data.")] = False,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Write half precision as well.")] = False,
     data: Annotated[
         Path | None, typer.Option(help="data.yaml, or a folder of images: calibrates INT8 and measures what it cost.")
     ] = None,
-    imgsz: Annotated[int | None, typer.Option(help="Side of the network input, a multiple of 32.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the artifacts; the checkpoint's own if left out.")
+    calibration: Annotated[
+        Path | None, typer.Option(help="Statistics that `yolo12edge calibrate` or an earlier export has written.")
     ] = None,
+    max_map_drop: Annotated[
+        float, typer.Option(min=0, help="Points of AP50-95 that INT8 may lose; layers go back to float until it holds.")
+    ] = 0.5,
+    target: Annotated[
+        Literal["ort-x86", "ort-x86-vnni", "ort-arm", "openvino", "openvino-vnni", "tensorrt"] | None,
+        typer.Option(help="Where INT8 is to run.", show_default="this machine"),
+    ] = None,
+    adaround: Annotated[
+        bool, typer.Option("--adaround", help="Learn the rounding of INT8 weights; takes minutes.")
+    ] = False,
+    imgsz: Annotated[int | None, typer.Option(help="Side of the network input, a multiple of 32.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the artifacts; the source's own if left out.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace artifacts of the same name.")] = False,
 ) -> None:
-    """Export a checkpoint to NAME-fp32, and with --int8 to NAME-int8 beside it.
+    """Export a checkpoint to NAME-fp32, and with --int8 to NAME-int8 beside it; NAME-openvino-… for OpenVINO.
 
-    The float artifact is compared with the checkpoint before it is written. INT8 is calibrated on the training images
-    of --data and scored on its val split, beside the float artifact.
+    The float artifact is compared with its source before it is written. INT8 is calibrated on the training images of
+    --data (their statistics go to NAME.calibration.npz) and scored on its val split, beside the float artifact. Exit
+    code 1: INT8 was written, but loses more than --max-map-drop.
     """
+    from ..artifact import Artifact
+    from ..errors import InputError
     from ..exporters import onnx_from_checkpoint
     from ._console import console
     from ._console import out as results
+    from ._data import read_export_data
 
-    calibration, scored, dataset = _read_data(data, needed=int8)
-    folder = checkpoint.parent if out is None else out
-    target, int8_target = (folder / f"{checkpoint.stem}-{precision}" for precision in ("fp32", "int8"))
-    _refuse_early(checkpoint, dataset, [target, int8_target] if int8 else [target], overwrite)
-    with console.status("Exporting to ONNX and comparing with PyTorch"):
-        float_artifact = onnx_from_checkpoint(
-            checkpoint,
-            target,
-            image_size=imgsz,
-            images=calibration.paths[:_VERIFY_IMAGES] if calibration else None,
-            overwrite=overwrite,
-        )
-    artifacts = [float_artifact]
-    if int8 and calibration is not None:
-        artifacts.append(_int8(float_artifact, int8_target, calibration, scored, dataset, overwrite=overwrite))
-    results.print(_table(artifacts))
-    for line in _verdict(artifacts):
-        console.print(line, markup=False, soft_wrap=True)
-
-
-def _read_data(data: Path | None, *, needed: bool) -> tuple[CalibrationImages | None, list[Sample], Dataset | None]:
-    """Return the images to calibrate on, the labelled ones to score on, and the dataset if it is one."""
-    from ..calibration.images import choose_images, images_of_folder
-    from ..data.dataset import read_dataset
-    from ..errors import InputError
-
-    if data is None:
-        if needed:
-            raise InputError(
-                "INT8 needs real images to calibrate on, and none were given",
-                expected="a dataset or a folder of images like those that the model will see",
-                remedy="add --data data.yaml or --data FOLDER",
+    if (calibration is not None or target is not None or adaround) and not int8:
+        raise InputError("--calibration, --target and --adaround are for INT8", remedy="add --int8")
+    given = read_export_data(data, needed=int8)
+    names = _Names.of(source, format=format, out=out, target=target)
+    wanted = [] if source.is_dir() and format == "onnx" else [names.fp32]
+    wanted += [names.int8] * int8 + [names.fp16] * fp16 + [names.statistics] * (int8 and calibration is None)
+    _refuse_early(source, given, wanted, overwrite)
+    with tempfile.TemporaryDirectory() as scratch:
+        if source.is_dir():
+            if imgsz is not None:
+                raise InputError("the image size of an artifact is fixed", remedy="export the checkpoint again")
+            onnx = Artifact.load(source)
+        else:
+            with console.status("Exporting to ONNX and comparing with PyTorch"):
+                onnx = onnx_from_checkpoint(
+                    source,
+                    names.fp32 if format == "onnx" else Path(scratch) / "onnx",
+                    image_size=imgsz,
+                    images=given.calibration.paths[:_VERIFY_IMAGES] if given.calibration else None,
+                    overwrite=overwrite,
+                )
+        artifacts = _float_artifacts(onnx, names, format=format, fp16=fp16, given=given, overwrite=overwrite)
+        lines: list[str] = []
+        held = True
+        if int8:
+            statistics = _statistics(onnx, given, names.statistics, calibration)
+            artifact, lines, held = _int8(
+                onnx,
+                artifacts[0],
+                names.int8,
+                statistics,
+                given,
+                target=target,
+                max_map_drop=max_map_drop,
+                adaround=adaround,
+                overwrite=overwrite,
             )
-        return None, [], None
-    if data.is_dir() and not (data / "data.yaml").is_file():
-        return images_of_folder(data), [], None
-    dataset = read_dataset(data)
-    scored = dataset.samples("val") if "val" in dataset.splits else []
-    if not any(len(sample) for sample in scored):
-        scored = []  # images without labels say nothing about accuracy
-    return choose_images(dataset, exclude=[sample.image for sample in scored]), scored, dataset
+            artifacts.append(artifact)
+    results.print(_table(artifacts))
+    for line in [f"Written: {', '.join(str(artifact.path) for artifact in artifacts)}", *lines]:
+        console.print(line, markup=False, soft_wrap=True)
+    if not held:
+        raise typer.Exit(1)
 
 
-def _refuse_early(checkpoint: Path, dataset: Dataset | None, targets: list[Path], overwrite: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """Where things go."""
+
+    fp32: Path
+    fp16: Path
+    int8: Path
+    statistics: Path
+
+    @classmethod
+    def of(cls, source: Path, *, format: str, out: Path | None, target: Target | None) -> _Names:
+        folder = source.parent if out is None else out
+        stem = source.name.removesuffix("-fp32") if source.is_dir() else source.stem
+        name = stem if format == "onnx" else f"{stem}-{format}"
+        int8 = f"{name}-int8" if target is None else f"{name}-int8-{target.removeprefix('openvino').strip('-')}"
+        return cls(
+            folder / f"{name}-fp32",
+            folder / f"{name}-fp16",
+            folder / int8.rstrip("-"),
+            folder / f"{stem}.calibration.npz",
+        )
+
+
+def _refuse_early(source: Path, given: ExportData, targets: list[Path], overwrite: bool) -> None:
     """Refuse what cannot end well before anything is calibrated or written."""
+    from ..artifact import read_manifest
     from ..checkpoint import read_metadata
     from ..errors import DatasetError, InputError
 
-    names = read_metadata(checkpoint).class_names
-    if dataset is not None and list(dataset.class_names) != names:
+    names = read_manifest(source).class_names if source.is_dir() else read_metadata(source).class_names
+    dataset = given.dataset
+    if dataset is not None and list(dataset.class_names) != list(names):
         raise DatasetError(
             f"the classes of {dataset.path} are {', '.join(dataset.class_names[:20])}",
             expected=f"those of the model: {', '.join(names[:20])}",
             remedy="give the data that the model was trained for, or a folder of images without labels",
         )
     for target in targets:
-        if not overwrite and target.is_dir() and any(target.iterdir()):
-            raise InputError(f"{target} exists and is not empty", remedy="add --overwrite, or choose another --out")
+        if not overwrite and (target.is_file() or (target.is_dir() and any(target.iterdir()))):
+            raise InputError(f"{target} is there already", remedy="add --overwrite, or choose another --out")
+
+
+def _float_artifacts(
+    onnx: Artifact, names: _Names, *, format: str, fp16: bool, given: ExportData, overwrite: bool
+) -> list[Artifact]:
+    """Return the float twin of the format, and the half-precision artifact if it is wanted."""
+    from ..exporters import onnx_fp16_from_onnx, openvino_from_onnx
+    from ._console import console
+
+    images = given.calibration.paths[:_VERIFY_IMAGES] if given.calibration else None
+    artifacts = [onnx]
+    if format == "openvino":
+        with console.status("Converting to OpenVINO and comparing with ONNX"):
+            artifacts = [openvino_from_onnx(onnx, names.fp32, images=images, overwrite=overwrite)]
+            if fp16:
+                artifacts.append(
+                    openvino_from_onnx(onnx, names.fp16, precision="fp16", images=images, overwrite=overwrite)
+                )
+    elif fp16:
+        with console.status("Casting to half precision and comparing with FP32"):
+            artifacts.append(onnx_fp16_from_onnx(onnx, names.fp16, images=images, overwrite=overwrite))
+    return artifacts
+
+
+def _statistics(onnx: Artifact, given: ExportData, place: Path, calibration: Path | None) -> Statistics:
+    """Read the statistics of an earlier pass, or make that pass and keep what it found."""
+    from ..calibration.graph import graph_digest, load_model
+    from ..calibration.observe import observe
+    from ..calibration.statistics import Statistics
+    from ..errors import InputError
+    from ._console import console
+
+    assert given.calibration is not None
+    if calibration is not None:
+        statistics = Statistics.load(calibration)
+        statistics.check(graph_digest(load_model(onnx.model_file.read_bytes())), onnx.manifest.input)
+        seen = {(given.calibration.root / name).resolve() for name in statistics.images}
+        if scored := [sample for sample in given.scored if sample.image.resolve() in seen]:
+            raise InputError(
+                f"{calibration} was calibrated on {len(scored)} of the images that INT8 is to be scored on",
+                expected="other images",
+                remedy="calibrate again with this --data",
+            )
+    else:
+        images = given.calibration
+        with stage("Calibrating", len(images.paths), "images") as steps:
+            statistics = observe(
+                onnx.model_file.read_bytes(), images, onnx.manifest.input, progress=_counter(steps, len(images.paths))
+            )
+        statistics.save(place)
+    for caution in filter(None, (given.calibration.caution(), statistics.caution())):
+        console.print(caution, markup=False, soft_wrap=True, style="yellow")
+    return statistics
 
 
 def _int8(
-    float_artifact: Artifact,
-    target: Path,
-    calibration: CalibrationImages,
-    scored: list[Sample],
-    dataset: Dataset | None,
+    onnx: Artifact,
+    twin: Artifact,
+    place: Path,
+    statistics: Statistics,
+    given: ExportData,
     *,
+    target: Target | None,
+    max_map_drop: float,
+    adaround: bool,
     overwrite: bool,
-) -> Artifact:
-    """Calibrate, quantize, and measure beside the float artifact."""
-    from ..exporters import onnx_int8_from_onnx
-    from ..exporters.compare import compare_with_float
-    from ..imaging.images import read_image
+) -> tuple[Artifact, list[str], bool]:
+    """Quantize and measure beside the float artifact; return the artifact, the verdict and whether the budget holds."""
+    from ..exporters import int8_from_onnx
+
+    assert given.calibration is not None
+    done = int8_from_onnx(
+        onnx,
+        twin,
+        place,
+        statistics=statistics,
+        images=given.calibration,
+        target=target,
+        samples=given.scored,
+        dataset=given.dataset.path.parent.name if given.dataset else "",
+        max_map_drop=max_map_drop,
+        adaround=adaround,
+        reproduce=[shlex.join(["yolo12edge", *sys.argv[1:]])],
+        stage=stage,
+        overwrite=overwrite,
+    )
+    return done.artifact, [*done.verdict, f"The report card: {place / 'report.html'}"], done.result.held
+
+
+@contextmanager
+def stage(description: str, total: int, unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a long step of an exporter; 0 steps means that their number is not known yet."""
     from ._console import progress
 
-    with progress("Calibrating INT8", len(calibration.paths), unit="images") as steps:
-        artifact = onnx_int8_from_onnx(
-            float_artifact, target, images=calibration, overwrite=overwrite, progress=steps.advance
-        )
-    with progress("Scoring INT8 beside float", len(scored), unit="images") as steps:
-        return compare_with_float(
-            artifact,
-            float_artifact,
-            frame=read_image(calibration.paths[0]),
-            samples=scored,
-            dataset=dataset.path.parent.name if dataset else "",
-            split="val",
-            progress=steps.update,
-        )
+    with progress(description, total or None, unit=unit) as steps:
+        yield steps.update
+
+
+def _counter(steps: Callable[[int, int], None], total: int) -> Callable[[], None]:
+    """Return a callback without arguments that counts."""
+    done = 0
+
+    def count() -> None:
+        nonlocal done
+        done += 1
+        steps(done, total)
+
+    return count
 
 
 def _table(artifacts: list[Artifact]) -> Table:
@@ -143,54 +270,35 @@ def _table(artifacts: list[Artifact]) -> Table:
     for artifact in artifacts:
         table.add_column(Text(artifact.path.name), justify="right")
     last = artifacts[-1].manifest.report
+    between = [""] * (len(artifacts) - 2)
     rows: list[tuple[str, list[str]]] = [
         ("precision", [artifact.manifest.precision for artifact in artifacts]),
-        ("model file", [f"{artifact.manifest.files[0].bytes / 1e6:.2f} MB" for artifact in artifacts]),
+        ("model files", [f"{_bytes(artifact) / 1e6:.2f} MB" for artifact in artifacts]),
     ]
-    if parity := artifacts[0].manifest.report.parity:
-        worst = f"{parity.max_box_error_px:.1e} px, {parity.max_score_error:.1e}"
-        rows.append((f"largest difference to PyTorch, {parity.images} images", [worst, ""][: len(artifacts)]))
+    parities = [artifact.manifest.report.parity for artifact in artifacts]
+    if parity := next(filter(None, parities), None):
+        worst = ["" if p is None else f"{p.max_box_error_px:.1e} px, {p.max_score_error:.1e}" for p in parities]
+        rows.append((f"largest difference to the source, {parity.images} images", worst))
     if accuracy := last.accuracy:
         where = f"{accuracy.dataset} {accuracy.split}, {accuracy.images} images"
         rows += [
-            (f"AP50-95, {where}", [f"{accuracy.reference_ap:.4f}", f"{accuracy.ap:.4f}"]),
-            ("AP50", [f"{accuracy.reference_ap50:.4f}", f"{accuracy.ap50:.4f}"]),
-            ("AP75", [f"{accuracy.reference_ap75:.4f}", f"{accuracy.ap75:.4f}"]),
+            (f"AP50-95, {where}", [f"{accuracy.reference_ap:.4f}", *between, f"{accuracy.ap:.4f}"]),
+            ("AP50", [f"{accuracy.reference_ap50:.4f}", *between, f"{accuracy.ap50:.4f}"]),
+            ("AP75", [f"{accuracy.reference_ap75:.4f}", *between, f"{accuracy.ap75:.4f}"]),
+        ]
+    if agreement := last.agreement:
+        rows += [
+            (f"detections as float's, {agreement.images} images", ["", *between, f"{100 * agreement.f1:.1f} %"]),
+            ("confidence shift", ["", *between, f"{agreement.score_shift:+.4f}"]),
         ]
     if latency := last.latency:
         where = f"{latency.engine}, {latency.threads} threads, {latency.device}"
-        rows.append(
-            (f"engine, median; {where}", [f"{latency.reference_median_ms:.2f} ms", f"{latency.median_ms:.2f} ms"])
-        )
+        times = [f"{latency.reference_median_ms:.2f} ms", *between, f"{latency.median_ms:.2f} ms"]
+        rows.append((f"engine, median; {where}", times))
     for name, values in rows:
         table.add_row(Text(name), *(Text(value) for value in values))
     return table
 
 
-def _verdict(artifacts: list[Artifact]) -> list[str]:
-    """Say in plain words where the artifacts lie, what INT8 cost and brought, and what to ship."""
-    lines = [f"Written: {', '.join(str(artifact.path) for artifact in artifacts)}"]
-    float_artifact, artifact = artifacts[0], artifacts[-1]
-    if artifact.manifest.calibration is None:
-        return lines
-    report = artifact.manifest.report
-    if report.accuracy is None:
-        lines.append("Accuracy was not measured: the data has no labelled val split. Measure before you ship INT8.")
-    else:
-        points = 100 * (report.accuracy.reference_ap - report.accuracy.ap)
-        lines.append(f"INT8 {'costs' if points >= 0 else 'gains'} {abs(points):.2f} points of AP50-95.")
-    if report.latency is not None:
-        ratio = report.latency.reference_median_ms / report.latency.median_ms
-        if ratio > 1:
-            lines.append(f"INT8 is {ratio:.2f} times as fast as float on this machine.")
-        else:
-            lines.append(
-                f"INT8 is not faster than float on this machine ({1 / ratio:.2f} times the time): for machines like "
-                f"this one ship {float_artifact.path.name}."
-            )
-    if artifact.manifest.calibration.reduced_range:
-        lines.append(
-            "This processor has no VNNI: the weights keep to 7 bits, so that products do not saturate. For devices "
-            "with VNNI, export on one of them to use all 8 bits."
-        )
-    return lines
+def _bytes(artifact: Artifact) -> int:
+    return sum(entry.bytes for entry in artifact.manifest.files)

@@ -1,0 +1,53 @@
+"""``Recipe``: all choices that make one INT8 model out of one float model and its statistics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .placement import Attention, Target
+from .ranges import Method
+
+__all__ = ["Recipe"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How to quantize.
+
+    Attributes:
+        target: Where the result is to run.
+        method: How activation ranges are solved.
+        attention: See ``placement.place``.
+        join_concats: See ``placement.place``.
+        float_groups: Groups of nodes that stay float.
+        adaround: Whether weights are rounded by AdaRound instead of to the nearest.
+    """
+
+    target: Target
+    method: Method = "mse"
+    attention: Attention = "float"
+    join_concats: bool = False
+    float_groups: frozenset[str] = frozenset()
+    adaround: bool = False
+
+    @property
+    def reduced_range(self) -> bool:
+        """Whether weights keep to 7 bits, because the target may add products in 16 bits."""
+        return self.target in ("ort-x86", "openvino")
+
+    @property
+    def signed(self) -> bool:
+        """Whether activations are int8 around zero instead of uint8 with a zero point."""
+        return self.target in ("ort-arm", "tensorrt")
+
+    @property
+    def name(self) -> str:
+        """For people, such as ``mse ranges, int8 attention``."""
+        parts = [f"{self.method} ranges"]
+        if self.attention == "int8":
+            parts.append("int8 attention")
+        if self.join_concats:
+            parts.append("joined concats")
+        if self.adaround:
+            parts.append("AdaRound")
+        return ", ".join(parts)

@@ -1,0 +1,180 @@
+"""Which recipe? A tournament on calibration images, and how much each group of layers costs in INT8."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..benchmark.latency import LatencySummary, interleaved_latency
+from ..errors import Yolo12EdgeError
+from ..manifest import Manifest
+from ..runtimes.backend import Backend
+from .agreement import OutputLoss
+from .graph import group_of
+from .quantize import Quantizer
+from .ranges import METHODS
+from .recipe import Recipe
+from .results import Candidate, Sensitivity
+
+__all__ = ["Bench", "choose_recipe", "measure_costs", "rank_groups"]
+
+Feeds = Mapping[str, npt.NDArray[np.float32]]
+OpenEngine = Callable[[bytes], Backend]
+
+_REPEATS, _WARMUP = 15, 3
+_FASTER = 0.97  # what a candidate must take of another's time to count as faster, and not as noise
+_WORSE = 1.5  # what a faster candidate's loss may be of the best one's
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bench:
+    """What recipes are tried on.
+
+    Attributes:
+        quantizer: Of the float model.
+        open_engine: Opens the content of an ONNX model on the engine that the artifact is for.
+        simulate: Opens it where it opens fastest and gives the same numbers, however slowly; for many trials.
+        manifest: Of the float model.
+        feeds: Preprocessed calibration images.
+        loss: Distance from the float model's outputs on these feeds.
+    """
+
+    quantizer: Quantizer
+    open_engine: OpenEngine
+    simulate: OpenEngine
+    manifest: Manifest
+    feeds: Sequence[Feeds]
+    loss: OutputLoss
+
+    @classmethod
+    def of(
+        cls,
+        quantizer: Quantizer,
+        infer: Callable[[Feeds], Mapping[str, npt.NDArray[Any]]],
+        manifest: Manifest,
+        images: Iterable[npt.NDArray[np.float32]],
+        *,
+        open_engine: OpenEngine,
+        simulate: OpenEngine,
+    ) -> Bench:
+        """Run the float twin's ``infer`` once on each image, to compare with."""
+        feeds = [{manifest.input.name: image} for image in images]
+        loss = OutputLoss(manifest, [infer(feed) for feed in feeds])
+        return cls(quantizer, open_engine, simulate, manifest, feeds, loss)
+
+    def measure_loss(self, recipe: Recipe, open_engine: OpenEngine) -> float:
+        """Return the detection-output loss of a recipe on all feeds."""
+        engine = open_engine(self.quantizer(recipe))
+        try:
+            return self.loss([engine.infer(feed) for feed in self.feeds])
+        finally:
+            engine.close()
+
+
+def choose_recipe(
+    bench: Bench, base: Recipe, *, timed: bool, progress: Callable[[int, int], None] | None = None
+) -> tuple[Recipe, list[Candidate]]:
+    """Try the range methods, then the structures, and choose.
+
+    Ranges do not change the speed: the method of least loss wins. A structure that is faster, by more than noise, wins
+    if its loss is at most one and a half times the best one's; else that of least loss does.
+
+    Args:
+        bench: What to try on.
+        base: Target and rounding; the default structure.
+        timed: Whether the speed on this machine counts; False where the target is another.
+        progress: Called after each candidate with the number done and the number of all.
+
+    Returns:
+        The recipe, and what was measured of each candidate in the order tried.
+
+    Raises:
+        Yolo12EdgeError: If the default structure itself cannot be run; other candidates fall out with their reason.
+    """
+    tried: dict[Recipe, Candidate] = {}
+    total = len(METHODS) + len(_structures(base))
+    for method in METHODS:
+        recipe = replace(base, method=method)
+        tried[recipe] = Candidate(recipe.name, bench.measure_loss(recipe, bench.open_engine))
+        if progress is not None:
+            progress(len(tried), total)
+    best = min(tried, key=lambda recipe: tried[recipe].loss)
+    structures = [best]
+    for recipe in _structures(best):
+        try:
+            tried[recipe] = Candidate(recipe.name, bench.measure_loss(recipe, bench.open_engine))
+            structures.append(recipe)
+        except Yolo12EdgeError as error:
+            tried[recipe] = Candidate(recipe.name, float("nan"), problem=error.fact)
+        if progress is not None:
+            progress(len(tried), total)
+    if timed:
+        for recipe, latency in _time(bench, structures).items():
+            tried[recipe] = replace(tried[recipe], latency=latency)
+    chosen = _select({recipe: tried[recipe] for recipe in structures})
+    tried[chosen] = replace(tried[chosen], chosen=True)
+    return chosen, list(tried.values())
+
+
+def rank_groups(
+    bench: Bench, recipe: Recipe, *, progress: Callable[[int, int], None] | None = None
+) -> list[Sensitivity]:
+    """Return by how much the loss falls when one group alone goes back to float, the most sensitive group first."""
+    placement = bench.quantizer.placement(recipe)
+    quantized = dict.fromkeys(group for name in placement.weights if (group := group_of(name)) is not None)
+    whole = bench.measure_loss(recipe, bench.simulate)
+    found = []
+    for index, group in enumerate(quantized):
+        variant = replace(recipe, float_groups=recipe.float_groups | {group})
+        found.append(Sensitivity(group, whole - bench.measure_loss(variant, bench.simulate)))
+        if progress is not None:
+            progress(index + 1, len(quantized))
+    return sorted(found, key=lambda item: -item.gain)
+
+
+def measure_costs(bench: Bench, recipe: Recipe, groups: Sequence[str]) -> dict[str, float]:
+    """Return how many ms slower the engine gets when one group alone goes back to float, all in one run."""
+    variants = {group: replace(recipe, float_groups=recipe.float_groups | {group}) for group in groups}
+    times = _time(bench, [recipe, *variants.values()])
+    return {group: times[variant].median_ms - times[recipe].median_ms for group, variant in variants.items()}
+
+
+def _structures(base: Recipe) -> list[Recipe]:
+    """Return the variants of a recipe that change what runs in integers."""
+    if base.target == "tensorrt":
+        return []
+    variants = [replace(base, attention="int8")]
+    if base.target.startswith("openvino"):
+        variants.append(replace(base, join_concats=True))
+    return variants
+
+
+def _select(candidates: Mapping[Recipe, Candidate]) -> Recipe:
+    least = min(candidates, key=lambda recipe: candidates[recipe].loss)
+    chosen = least
+    for recipe, candidate in candidates.items():
+        against = candidates[chosen].latency
+        if (
+            candidate.latency is not None
+            and against is not None
+            and candidate.latency.median_ms < _FASTER * against.median_ms
+            and candidate.loss <= _WORSE * candidates[least].loss
+        ):
+            chosen = recipe
+    return chosen
+
+
+def _time(bench: Bench, recipes: Sequence[Recipe]) -> dict[Recipe, LatencySummary]:
+    engines = {recipe: bench.open_engine(bench.quantizer(recipe)) for recipe in recipes}
+    feed = bench.feeds[0]
+    runners = {str(index): (lambda engine=engine: engine.infer(feed)) for index, engine in enumerate(engines.values())}
+    try:
+        times = interleaved_latency(runners, repeats=_REPEATS, warmup=_WARMUP)
+    finally:
+        for engine in engines.values():
+            engine.close()
+    return dict(zip(recipes, times.values(), strict=True))

@@ -1,0 +1,392 @@
+"""FP32 ONNX artifact + statistics → INT8 artifact for ONNX Runtime, OpenVINO or TensorRT, with a measured answer."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ..artifact import Artifact, write_artifact
+from ..benchmark.latency import LatencySummary, interleaved_latency
+from ..calibration.graph import graph_digest, load_model
+from ..calibration.card import write_card
+from ..calibration.guard import Verdict, judge, return_to_float
+from ..calibration.images import CalibrationImages
+from ..calibration.placement import Target, float_operators, runs_here, target_here
+from ..calibration.quantize import Quantizer
+from ..calibration.recipe import Recipe
+from ..calibration.results import GuardResult
+from ..calibration.statistics import Statistics
+from ..calibration.tournament import Bench, choose_recipe, rank_groups
+from ..calibration.verdict import verdict_lines
+from ..errors import InputError, VerificationError
+from ..manifest import (
+    EMBEDDED_KEY,
+    Accuracy,
+    Agreement,
+    Budget,
+    Calibration,
+    Format,
+    InputSpec,
+    Latency,
+    Manifest,
+    Report,
+)
+from ..metrics.evaluate import Evaluation
+from ..preprocess import Preprocessor
+from ..runtimes import Backend, Runtime
+
+if TYPE_CHECKING:
+    from ..data.dataset import Sample
+
+__all__ = ["Stage", "Int8Export", "count_integer_convolutions", "int8_from_onnx"]
+
+MODEL_NAME = "model.onnx"
+_LOSS_IMAGES = 16
+_AGREEMENT_IMAGES = 128
+_ROUNDING_IMAGES = 64
+_REPEATS, _WARMUP = 50, 5
+
+Stage = Callable[[str, int, str], AbstractContextManager[Callable[[int, int], None]]]
+"""Shows a long step: given its description, number of steps and their unit, it gives a ``callback(done, total)``."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Int8Export:
+    """An INT8 artifact with what is known of it.
+
+    Attributes:
+        artifact: As written.
+        result: Everything that was measured.
+        verdict: What that means, in sentences.
+    """
+
+    artifact: Artifact
+    result: GuardResult
+    verdict: list[str]
+
+
+def int8_from_onnx(
+    source: Artifact,
+    twin: Artifact,
+    out: Path | str,
+    *,
+    statistics: Statistics,
+    images: CalibrationImages,
+    target: Target | None = None,
+    samples: Sequence[Sample] = (),
+    dataset: str = "",
+    split: str = "val",
+    max_map_drop: float = 0.5,
+    adaround: bool = False,
+    threads: int | None = None,
+    reproduce: Sequence[str] = (),
+    stage: Stage | None = None,
+    overwrite: bool = False,
+) -> Int8Export:
+    """Quantize with a tournament of recipes, measure beside float, and return layers to float until the budget holds.
+
+    The artifact is written in any case, with its report card; ``result.held`` says whether it keeps to the budget.
+
+    Args:
+        source: The FP32 ONNX artifact that the statistics are of.
+        twin: The float artifact to compare with, of the format to write: ``source`` itself for ONNX.
+        out: Directory to write.
+        statistics: What was observed of ``source``.
+        images: The calibration images, to choose the recipe on.
+        target: Where it is to run; None takes this machine. For a machine unlike this one, accuracy is simulated and
+            speed not measured.
+        samples: Labelled images that were not calibrated on; without any, INT8 is judged by its agreement with float.
+        dataset: Their dataset's name, for the report.
+        split: Their split, for the report.
+        max_map_drop: Points of AP50-95 that INT8 may lose.
+        adaround: Whether to round weights by AdaRound.
+        threads: CPU threads of the engines; None takes the physical cores that this process may use.
+        reproduce: The commands that do this again, for the report card.
+        stage: Shows progress.
+        overwrite: Whether an artifact at ``out`` may be replaced.
+
+    Returns:
+        The artifact, everything that was measured, and what that means.
+
+    Raises:
+        InputError: If the source is not FP32 ONNX, the twin not of the same model, the statistics are of another
+            model, or ``out`` must not be replaced.
+        MissingDependencyError: If onnx or the engine is not installed.
+        VerificationError: If the engine would not run the quantized convolutions in integers; nothing is written.
+    """
+    stage = stage or _quiet
+    target = target or target_here(twin.manifest.format)
+    _check_twins(source, twin, target)
+    engines = _Engines(twin.manifest.format, runs_here(target), threads)
+    manifest, model = source.manifest, source.model_file.read_bytes()
+    statistics.check(graph_digest(load_model(model)), manifest.input)
+    quantizer = Quantizer(model, statistics)
+    base = Recipe(target, adaround=adaround)
+    if adaround:
+        _learn_rounding(quantizer, model, images, base, manifest.input, stage)
+    with Runtime(twin, device="cpu", threads=threads) as float_runtime:
+        preprocessor = Preprocessor(manifest.input)
+        bench = Bench.of(
+            quantizer,
+            float_runtime.infer,
+            manifest,
+            images.first(_LOSS_IMAGES).batches(preprocessor),
+            open_engine=engines.open,
+            simulate=engines.simulate,
+        )
+        with stage("Trying recipes", 0, "recipes") as steps:
+            recipe, candidates = choose_recipe(bench, base, timed=engines.native, progress=steps)
+        with stage("Ranking layers", 0, "groups") as steps:
+            ranking = rank_groups(bench, recipe, progress=steps)
+
+        pictures = () if samples else images.first(_AGREEMENT_IMAGES).paths
+        seen: Evaluation | None = None  # the float twin's, measured once
+
+        def compare(runtime: Runtime, what: str) -> Verdict:
+            with stage(what, len(samples) or len(pictures), "images") as steps:
+                return judge(runtime, float_runtime, samples=samples, pictures=pictures, measured=seen, progress=steps)
+
+        def holds(variant: Recipe) -> bool:
+            with Runtime.of(engines.open(quantizer(variant)), manifest) as runtime:
+                count = f"{len(variant.float_groups)} groups"
+                return compare(runtime, f"Comparing with {count} in float").holds(max_map_drop)
+
+        draft = _draft(quantizer, recipe, source, twin, statistics)
+        with engines.runtime(draft) as runtime:
+            measured = compare(runtime, "Comparing with float")
+        if not measured.holds(max_map_drop):
+            seen = measured.twin
+            recipe, ranking, _ = return_to_float(bench, recipe, ranking, holds, timed=engines.native)
+            draft = _draft(quantizer, recipe, source, twin, statistics)
+            with engines.runtime(draft) as runtime:
+                measured = compare(runtime, "Comparing the result with float")
+        with engines.runtime(draft) as runtime:
+            times = _time(runtime, float_runtime, bench.feeds[0]) if engines.native else {}
+            result = GuardResult(
+                own=measured.own,
+                twin=measured.twin,
+                agreement=measured.agreement,
+                own_latency=times.get("own"),
+                twin_latency=times.get("twin"),
+                own_bytes=sum(len(content) for content in draft.files.values()),
+                twin_bytes=sum(entry.bytes for entry in twin.manifest.files),
+                engine=runtime.engine,
+                device=runtime.device,
+                threads=runtime.threads,
+                simulated=not engines.native,
+                max_map_drop=max_map_drop,
+                held=measured.holds(max_map_drop),
+                candidates=tuple(candidates),
+                sensitivity=tuple(ranking),
+            )
+    verdict = verdict_lines(result, recipe, name=Path(out).name, twin=twin.path.name)
+    finished = msgspec.structs.replace(draft.manifest, report=_report(result, twin, dataset=dataset, split=split))
+
+    def card(folder: Path) -> None:
+        write_card(
+            folder,
+            manifest=finished,
+            result=result,
+            images=[sample.image for sample in samples],
+            reproduce=reproduce,
+            verdict=verdict,
+            twin_name=twin.path.name,
+        )
+
+    artifact = write_artifact(out, finished, draft.files, card=card, overwrite=overwrite)
+    return Int8Export(artifact, result, verdict)
+
+
+def count_integer_convolutions(model: bytes) -> int:
+    """Return how many convolutions ONNX Runtime runs in integers here, as its own optimised graph tells."""
+    import onnx
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "optimised.onnx"
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(place)
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return sum(node.op_type == "QLinearConv" for node in onnx.load(place).graph.node)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Draft:
+    """An artifact that is not written yet."""
+
+    manifest: Manifest
+    files: dict[str, bytes]
+    content: bytes  # of the Q/DQ model, whatever the format
+
+
+def _draft(quantizer: Quantizer, recipe: Recipe, source: Artifact, twin: Artifact, statistics: Statistics) -> _Draft:
+    placement = quantizer.placement(recipe)
+    manifest = msgspec.structs.replace(
+        source.manifest,
+        format=twin.manifest.format,
+        precision="int8",
+        provenance=twin.manifest.provenance,
+        calibration=Calibration(
+            method=recipe.method,
+            split=statistics.split,
+            images=list(statistics.images),
+            images_digest=statistics.images_digest,
+            placement=recipe.target,
+            float_nodes=float_operators(quantizer.graph, placement),
+            reduced_range=recipe.reduced_range,
+            rounding="adaround" if recipe.adaround else "nearest",
+            attention=recipe.attention,
+            float_groups=sorted(recipe.float_groups),
+        ),
+        report=Report(),
+        files=[],
+    )
+    content = quantizer(recipe, metadata={EMBEDDED_KEY: manifest.to_embedded_json()})
+    if manifest.format == "openvino":
+        from .openvino_ir import count_int8_convolutions, openvino_files
+
+        files = openvino_files(content, manifest)
+        _refuse_float(count_int8_convolutions(content)[0], len(placement.weights), "OpenVINO")
+        return _Draft(manifest, files, content)
+    if recipe.target.startswith("ort-x86") and runs_here(recipe.target):
+        _refuse_float(count_integer_convolutions(content), len(placement.weights), "ONNX Runtime")
+    return _Draft(manifest, {MODEL_NAME: content}, content)
+
+
+def _refuse_float(found: int, wanted: int, engine: str) -> None:
+    if found < wanted:
+        raise VerificationError(
+            f"{engine} runs {found} of {wanted} quantized convolutions in integers",
+            remedy="report it with the engine's version; nothing was written",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Engines:
+    """Opens candidates where they are measured."""
+
+    format: Format
+    native: bool  # whether this machine computes what the target would
+    threads: int | None
+
+    def open(self, content: bytes) -> Backend:
+        """Open a Q/DQ model on the target's engine, or as a simulation of it in float."""
+        if self.format == "openvino" and self.native:
+            from ..runtimes.openvino_backend import OpenVinoBackend
+
+            return OpenVinoBackend(content, device="cpu", threads=self.threads)
+        from ..runtimes.ort_backend import OrtBackend
+
+        return OrtBackend(content, device="cpu", threads=self.threads, optimize=self.native)
+
+    def simulate(self, content: bytes) -> Backend:
+        """Open a Q/DQ model where it opens fastest; OpenVINO takes a second for each."""
+        from ..runtimes.ort_backend import OrtBackend
+
+        return OrtBackend(content, device="cpu", threads=self.threads, optimize=self.native)
+
+    @contextmanager
+    def runtime(self, draft: _Draft) -> Iterator[Runtime]:
+        """Open a draft: the very files that will be written, or the simulation."""
+        if not self.native:
+            with Runtime.of(self.open(draft.content), draft.manifest) as runtime:
+                yield runtime
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            artifact = write_artifact(Path(folder) / "draft", draft.manifest, draft.files)
+            with Runtime(artifact, device="cpu", threads=self.threads) as runtime:
+                yield runtime
+
+
+def _learn_rounding(
+    quantizer: Quantizer, model: bytes, images: CalibrationImages, recipe: Recipe, spec: InputSpec, stage: Stage
+) -> None:
+    """Find the rounding of all weights by AdaRound."""
+    from ..calibration.adaround import adaround, observe_grams
+
+    names = quantizer.placement(recipe).weights
+    chosen = images.first(_ROUNDING_IMAGES)
+    with stage("Observing inputs of convolutions", len(chosen.paths), "images") as steps:
+        grams = observe_grams(model, names, chosen, spec, progress=steps)
+    with stage("Learning the rounding", len(names), "convolutions") as steps:
+        for index, name in enumerate(names):
+            quantizer.round_weight(name, recipe, partial(adaround, gram=grams[name]))
+            steps(index + 1, len(names))
+
+
+def _check_twins(source: Artifact, twin: Artifact, target: Target) -> None:
+    manifest, other = source.manifest, twin.manifest
+    if manifest.format != "onnx" or manifest.precision != "fp32":
+        raise InputError(f"{source.path} is {manifest.precision} {manifest.format}", expected="fp32 onnx")
+    if (
+        other.precision != "fp32"
+        or other.input != manifest.input
+        or other.class_names != manifest.class_names
+        or other.provenance.checkpoint_sha256 != manifest.provenance.checkpoint_sha256
+    ):
+        raise InputError(
+            f"{twin.path} is not a float twin of {source.path}", expected="an fp32 export of the same model"
+        )
+    if target.startswith("openvino") != (other.format == "openvino"):
+        raise InputError(
+            f"target {target!r} is not for {other.format} artifacts", remedy="choose another format or target"
+        )
+
+
+def _time(own: Runtime, twin: Runtime, feeds: Mapping[str, Any]) -> dict[str, LatencySummary]:
+    return interleaved_latency(
+        {"own": lambda: own.infer(feeds), "twin": lambda: twin.infer(feeds)}, repeats=_REPEATS, warmup=_WARMUP
+    )
+
+
+def _report(result: GuardResult, twin: Artifact, *, dataset: str, split: str) -> Report:
+    """Return what was measured, as the manifest has it."""
+    accuracy = latency = None
+    if result.own is not None and result.twin is not None:
+        mine, theirs = result.own.metrics, result.twin.metrics
+        accuracy = Accuracy(
+            dataset=dataset,
+            split=split,
+            images=mine.images,
+            ap=mine.ap,
+            ap50=mine.ap50,
+            ap75=mine.ap75,
+            reference=twin.path.name,
+            reference_ap=theirs.ap,
+            reference_ap50=theirs.ap50,
+            reference_ap75=theirs.ap75,
+        )
+    if result.own_latency is not None and result.twin_latency is not None:
+        latency = Latency(
+            engine=result.engine,
+            device=result.device,
+            threads=result.threads,
+            samples=_REPEATS,
+            median_ms=result.own_latency.median_ms,
+            reference=twin.path.name,
+            reference_median_ms=result.twin_latency.median_ms,
+        )
+    agreement = Agreement(
+        images=result.agreement.images,
+        f1=result.agreement.f1,
+        mean_iou=result.agreement.mean_iou if result.agreement.matched else None,
+        score_shift=result.agreement.score_shift,
+        reference=twin.path.name,
+    )
+    budget = Budget(max_map_drop=result.max_map_drop, held=result.held, simulated=result.simulated)
+    return Report(accuracy=accuracy, agreement=agreement, budget=budget, latency=latency)
+
+
+@contextmanager
+def _quiet(description: str, total: int, unit: str) -> Iterator[Callable[[int, int], None]]:
+    del description, total, unit
+    yield lambda done, total: None

@@ -35,6 +35,7 @@ PARTS = {
     "yolo12edge.assets": "assets",
     "yolo12edge.benchmark": "benchmark",
     "yolo12edge.calibration": "calibration",
+    "yolo12edge.calibration.card": "calibration",
     "yolo12edge.checkpoint": "checkpoint",
     "yolo12edge.cli": "cli",
     "yolo12edge.__main__": "cli",

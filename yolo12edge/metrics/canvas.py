@@ -14,7 +14,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["GRID", "INK", "MUTED", "TRAIN", "VAL", "headline", "nothing", "percent_formatter", "saved_figure"]
+__all__ = [
+    "GRID",
+    "INK",
+    "MUTED",
+    "TRAIN",
+    "VAL",
+    "headline",
+    "nothing",
+    "percent_formatter",
+    "saved_figure",
+    "styled_figure",
+]
 
 INK = "#1f2933"
 MUTED = "#8a94a0"
@@ -43,8 +54,8 @@ _STYLE: Any = {  # the names of its keys are a type of matplotlib's own
 
 
 @contextmanager
-def saved_figure(out: Path, *, size: tuple[float, float], dpi: int = 120) -> Iterator[Figure]:
-    """Yield a figure in the common style; write it to ``out`` in one step when the block ends well."""
+def styled_figure(*, size: tuple[float, float], dpi: int = 120) -> Iterator[Figure]:
+    """Yield a figure in the common style; it keeps the style if it is also saved inside of the block."""
     try:
         from matplotlib import rc_context
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -55,6 +66,13 @@ def saved_figure(out: Path, *, size: tuple[float, float], dpi: int = 120) -> Ite
         figure = Figure(figsize=size, dpi=dpi, layout="constrained", facecolor="white")
         FigureCanvasAgg(figure)
         figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)  # type: ignore[union-attr, call-arg]
+        yield figure
+
+
+@contextmanager
+def saved_figure(out: Path, *, size: tuple[float, float], dpi: int = 120) -> Iterator[Figure]:
+    """Yield a figure in the common style; write it to ``out`` in one step when the block ends well."""
+    with styled_figure(size=size, dpi=dpi) as figure:
         yield figure
         with atomic_file(out) as path:
             figure.savefig(path, format="png", metadata={"Software": None})

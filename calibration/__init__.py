@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .images import CalibrationImages, choose_images
-from .observe import Statistics, observe
+from .observe import observe
 from .ranges import METHODS, Method, solve_range
+from .statistics import Statistics
 
 __all__ = ["METHODS", "CalibrationImages", "Method", "Statistics", "choose_images", "observe", "solve_range"]

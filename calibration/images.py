@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,8 @@ __all__ = ["MAX_IMAGES", "CalibrationImages", "choose_images", "images_of_folder
 
 MAX_IMAGES = 512
 """Gains flatten out below this number."""
+
+_FEW_IMAGES = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +45,33 @@ class CalibrationImages:
         return [Path(os.path.relpath(path, self.root)).as_posix() for path in self.paths]
 
     def digest(self) -> str:
-        """Return the SHA-256 over names and contents, in order."""
+        """Return the SHA-256 over names and contents, in order.
+
+        Raises:
+            InputError: If a file cannot be read.
+        """
         total = hashlib.sha256()
         for name, path in zip(self.names, self.paths, strict=True):
-            total.update(f"{name}\0{sha256_of(path)}\n".encode())
+            try:
+                content = sha256_of(path)
+            except OSError as error:
+                raise InputError(f"{path} cannot be read: {error.strerror}", expected="an image file") from error
+            total.update(f"{name}\0{content}\n".encode())
         return total.hexdigest()
+
+    def first(self, count: int) -> CalibrationImages:
+        """Return the first images; as the order is balanced or random, they are a fair sample."""
+        return replace(self, paths=self.paths[:count])
+
+    def caution(self) -> str:
+        """Return a warning if there are too few images, else an empty string."""
+        if len(self.paths) >= _FEW_IMAGES:
+            return ""
+        return (
+            f"There are only {len(self.paths)} calibration images; {_FEW_IMAGES} are the least that make sense, and "
+            f"{MAX_IMAGES} are better. Values that no calibration image reaches are clipped on the device: expect lost "
+            "objects and lower confidence on images unlike these."
+        )
 
     def batches(self, preprocessor: Preprocessor) -> Iterator[npt.NDArray[np.float32]]:
         """Yield each image as network input, prepared exactly as the Runtime prepares a frame."""

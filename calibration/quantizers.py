@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["QuantParams", "activation_params", "quantize_weight"]
+__all__ = ["QuantParams", "activation_params", "largest_weight", "quantize_weight"]
 
 _WEIGHT_FRACTIONS = np.linspace(1.0, 0.6, 21)
 
@@ -37,6 +37,14 @@ def activation_params(low: float, high: float, *, signed: bool) -> QuantParams:
     return QuantParams(scale, np.uint8(np.clip(round(-low / float(scale)), 0, 255)))
 
 
+def largest_weight(reduced_range: bool) -> int:
+    """Return the largest magnitude of an INT8 weight: 127, or 64 where the processor may add products in 16 bits.
+
+    Without VNNI, x86 adds two products u8 * s8 in 16 bits, which saturates beyond 64.
+    """
+    return 64 if reduced_range else 127
+
+
 def quantize_weight(
     weight: npt.NDArray[np.float32], *, reduced_range: bool
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
@@ -44,13 +52,12 @@ def quantize_weight(
 
     Args:
         weight: Shape (out, in / groups, height, width).
-        reduced_range: Keep to ±64 instead of ±127. Without VNNI, x86 adds two products u8 * s8 in 16 bits, which
-            saturates beyond that.
+        reduced_range: Keep to ±64 instead of ±127, see ``largest_weight``.
 
     Returns:
         int8 weights of the same shape and float32 scales, shape (out,).
     """
-    largest = 64 if reduced_range else 127
+    largest = largest_weight(reduced_range)
     rows = weight.reshape(len(weight), -1).astype(np.float64)
     peak = np.abs(rows).max(1)
     peak[peak == 0] = 1.0  # a dead channel: any scale represents it

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from .observe import TensorStatistics
+from .statistics import TensorStatistics
 
 __all__ = ["METHODS", "Method", "solve_range"]
 

@@ -1,0 +1,64 @@
+"""What ``--data`` of the exporting commands means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..calibration.images import CalibrationImages
+    from ..data.dataset import Dataset, Sample
+
+__all__ = ["ExportData", "read_export_data"]
+
+
+@dataclass(frozen=True, slots=True)
+class ExportData:
+    """What was read.
+
+    Attributes:
+        calibration: Images to calibrate on; None without ``--data``.
+        scored: Labelled images to score on, none of which is calibrated on; empty without labels.
+        dataset: Where both are from; None for a folder of images.
+    """
+
+    calibration: CalibrationImages | None = None
+    scored: tuple[Sample, ...] = ()
+    dataset: Dataset | None = None
+
+
+def read_export_data(data: Path | None, *, needed: bool, count: int | None = None, seed: int = 0) -> ExportData:
+    """Read a data.yaml, a folder with one, or a folder of images.
+
+    Args:
+        data: What the user gave.
+        needed: Whether there must be images to calibrate on.
+        count: How many of them at most; None takes the default.
+        seed: The same seed chooses the same images.
+
+    Raises:
+        InputError: If images are needed and none were given, or none were found.
+        DatasetError: If the dataset is not usable.
+    """
+    from ..calibration.images import MAX_IMAGES, choose_images, images_of_folder
+    from ..data.dataset import read_dataset
+    from ..errors import InputError
+
+    if data is None:
+        if needed:
+            raise InputError(
+                "INT8 needs real images to calibrate on, and none were given",
+                expected="a dataset or a folder of images like those that the model will see",
+                remedy="add --data data.yaml or --data FOLDER",
+            )
+        return ExportData()
+    count = MAX_IMAGES if count is None else count
+    if data.is_dir() and not (data / "data.yaml").is_file():
+        return ExportData(images_of_folder(data, count=count, seed=seed))
+    dataset = read_dataset(data)
+    scored = dataset.samples("val") if "val" in dataset.splits else []
+    if not any(len(sample) for sample in scored):
+        scored = []  # images without labels say nothing about accuracy
+    chosen = choose_images(dataset, count=count, seed=seed, exclude=[sample.image for sample in scored])
+    return ExportData(chosen, tuple(scored), dataset)

@@ -163,7 +163,7 @@ def _machine(facts: Facts) -> Markup:
 def _reproduce(facts: Facts) -> Markup | None:
     if not facts["reproduce"]:
         return None
-    return section("How to reproduce", tag("pre", tag("code", "\n".join(facts["reproduce"])), tabindex="0"))
+    return section("How to reproduce", tag("pre", tag("code", "\n".join(facts["reproduce"]))))
 
 
 def _plainly(value: Any) -> str:

@@ -98,10 +98,10 @@ dt { color: var(--soft); padding-right: 1.5rem; }
 .pair dl { grid-template-columns: minmax(0, 1fr) auto; }
 .pair dd { text-align: right; }
 pre {
-  background: var(--raised); border-radius: 0.6rem; padding: 1rem 1.1rem; overflow-x: auto; margin: 0;
+  background: var(--raised); border-radius: 0.6rem; padding: 1rem 1.1rem; margin: 0; white-space: pre-wrap;
   font-size: 0.9rem; line-height: 1.6;
 }
-pre code { overflow-wrap: normal; font-size: inherit; }
+pre code { font-size: inherit; }
 details summary { cursor: pointer; }
 footer { border-top: 1px solid var(--grid); margin-top: 2.25rem; padding-top: 1rem; }
 @media (max-width: 46rem) {
@@ -113,13 +113,16 @@ footer { border-top: 1px solid var(--grid); margin-top: 2.25rem; padding-top: 1r
   th, td { padding: 0.4rem 0.5rem; }
   main > section > dl { grid-template-columns: minmax(0, 2fr) minmax(0, 3fr); }
 }
+@media screen {
+  .scroll { max-height: 54rem; overflow-y: auto; }
+  thead th { position: sticky; top: 0; background: var(--ground); }
+}
 @media print {
   html { font-size: 12px; }
   main { max-width: none; padding: 0; }
   h2, h3, .caption { break-after: avoid; }
   figure, tr, .tiles { break-inside: avoid; }
-  .scroll, pre { overflow: visible; }
-  pre { white-space: pre-wrap; }
+  .scroll { overflow: visible; }
   .marks li, .tiles li, pre { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 """

@@ -377,6 +377,14 @@ def test_images_must_belong_to_the_predictions(write: Write, images: list[Path],
     assert page.read_bytes() == before
 
 
+def test_the_name_may_differ_from_the_folder(tmp_path: Path, result: GuardResult, images: list[Path]) -> None:
+    """An artifact is built in a hidden folder before it takes its place."""
+    about = {"manifest": manifest(), "result": result, "images": images, "twin_name": "float"}
+    write_card(tmp_path, **about, reproduce=(), verdict=(), name="<final>")
+    assert json.loads((tmp_path / "report.json").read_text())["name"] == "<final>"
+    assert {"<final>", "<final>: INT8 report card"} <= set(Page((tmp_path / "report.html").read_text()).texts)
+
+
 def test_numbers_as_text() -> None:
     assert (decimal(None), decimal(float("nan")), decimal(-1234.567, 1)) == (NONE, NONE, "\N{MINUS SIGN}1,234.6")
     assert (percent(0.53214), percent(None), times(1.5)) == ("53.21", NONE, "1.50 \N{MULTIPLICATION SIGN}")

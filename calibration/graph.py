@@ -95,13 +95,12 @@ def load_model(content: bytes) -> onnx.ModelProto:
     """
     try:
         import onnx
-        from google.protobuf.message import DecodeError
         from onnx import numpy_helper
     except ImportError as error:
         raise MissingDependencyError("onnx", extra="export", purpose="to calibrate and quantize") from error
     try:
         model = onnx.load_from_string(content)
-    except DecodeError as error:
+    except Exception as error:  # protobuf's DecodeError, whose package nothing else here needs
         raise ExportError(f"the model is not ONNX: {error}") from error
     for item in model.graph.initializer:
         array = numpy_helper.to_array(item)

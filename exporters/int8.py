@@ -192,6 +192,7 @@ def int8_from_onnx(
     def card(folder: Path) -> None:
         write_card(
             folder,
+            name=Path(out).name,
             manifest=finished,
             result=result,
             images=[sample.image for sample in samples],

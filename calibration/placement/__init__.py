@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..graph import Graph
-from .types import TARGETS, Attention, Placement, Target, float_operators, runs_here, target_here
+from .common import TARGETS, Attention, Placement, Target, float_operators, runs_here, target_here
 
 __all__ = ["TARGETS", "Attention", "Placement", "Target", "float_operators", "place", "runs_here", "target_here"]
 
@@ -26,10 +26,10 @@ def place(
             bytes. TensorRT always has that, ONNX Runtime never needs it.
         float_groups: Groups of nodes (``graph.group_of``) that stay float.
     """
-    from . import openvino, ort, tensorrt
+    from . import for_openvino, for_ort, for_tensorrt
 
     if target in ("ort-x86", "ort-x86-vnni", "ort-arm"):
-        return ort.place(graph, signed=target == "ort-arm", attention=attention, float_groups=float_groups)
+        return for_ort.place(graph, signed=target == "ort-arm", attention=attention, float_groups=float_groups)
     if target == "tensorrt":
-        return tensorrt.place(graph, float_groups=float_groups)
-    return openvino.place(graph, attention=attention, join_concats=join_concats, float_groups=float_groups)
+        return for_tensorrt.place(graph, float_groups=float_groups)
+    return for_openvino.place(graph, attention=attention, join_concats=join_concats, float_groups=float_groups)

@@ -36,6 +36,7 @@ PARTS = {
     "yolo12edge.benchmark": "benchmark",
     "yolo12edge.calibration": "calibration",
     "yolo12edge.calibration.card": "calibration",
+    "yolo12edge.calibration.placement": "calibration",
     "yolo12edge.checkpoint": "checkpoint",
     "yolo12edge.cli": "cli",
     "yolo12edge.__main__": "cli",

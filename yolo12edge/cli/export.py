@@ -156,21 +156,21 @@ def _float_artifacts(
     onnx: Artifact, names: _Names, *, format: str, fp16: bool, given: ExportData, overwrite: bool
 ) -> list[Artifact]:
     """Return the float twin of the format, and the half-precision artifact if it is wanted."""
-    from ..exporters import onnx_fp16_from_onnx, openvino_from_onnx
+    from .. import exporters
     from ._console import console
 
     images = given.calibration.paths[:_VERIFY_IMAGES] if given.calibration else None
     artifacts = [onnx]
     if format == "openvino":
         with console.status("Converting to OpenVINO and comparing with ONNX"):
-            artifacts = [openvino_from_onnx(onnx, names.fp32, images=images, overwrite=overwrite)]
+            artifacts = [exporters.openvino_from_onnx(onnx, names.fp32, images=images, overwrite=overwrite)]
             if fp16:
                 artifacts.append(
-                    openvino_from_onnx(onnx, names.fp16, precision="fp16", images=images, overwrite=overwrite)
+                    exporters.openvino_from_onnx(onnx, names.fp16, precision="fp16", images=images, overwrite=overwrite)
                 )
     elif fp16:
         with console.status("Casting to half precision and comparing with FP32"):
-            artifacts.append(onnx_fp16_from_onnx(onnx, names.fp16, images=images, overwrite=overwrite))
+            artifacts.append(exporters.onnx_fp16_from_onnx(onnx, names.fp16, images=images, overwrite=overwrite))
     return artifacts
 
 
@@ -196,9 +196,7 @@ def _statistics(onnx: Artifact, given: ExportData, place: Path, calibration: Pat
     else:
         images = given.calibration
         with stage("Calibrating", len(images.paths), "images") as steps:
-            statistics = observe(
-                onnx.model_file.read_bytes(), images, onnx.manifest.input, progress=_counter(steps, len(images.paths))
-            )
+            statistics = observe(onnx.model_file.read_bytes(), images, onnx.manifest.input, progress=steps)
         statistics.save(place)
     for caution in filter(None, (given.calibration.caution(), statistics.caution())):
         console.print(caution, markup=False, soft_wrap=True, style="yellow")
@@ -246,18 +244,6 @@ def stage(description: str, total: int, unit: str) -> Iterator[Callable[[int, in
 
     with progress(description, total or None, unit=unit) as steps:
         yield steps.update
-
-
-def _counter(steps: Callable[[int, int], None], total: int) -> Callable[[], None]:
-    """Return a callback without arguments that counts."""
-    done = 0
-
-    def count() -> None:
-        nonlocal done
-        done += 1
-        steps(done, total)
-
-    return count
 
 
 def _table(artifacts: list[Artifact]) -> Table:

@@ -16,7 +16,7 @@ uint8. Without VNNI, weights must keep to 7 bits: with 8 bits the mean error of 
 from __future__ import annotations
 
 from ..graph import Graph, group_of
-from .types import Attention, Placement, concat_groups
+from .common import Attention, Placement, concat_groups
 
 __all__ = ["place"]
 

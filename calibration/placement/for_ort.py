@@ -15,7 +15,7 @@ Activations are uint8 on x86, whose integer convolutions want them, and int8 on 
 from __future__ import annotations
 
 from ..graph import Graph, group_of, stage_of
-from .types import Attention, Placement
+from .common import Attention, Placement
 
 __all__ = ["place"]
 

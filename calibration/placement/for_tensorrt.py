@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..graph import Graph, group_of
-from .types import Placement, concat_groups
+from .common import Placement, concat_groups
 
 if TYPE_CHECKING:
     import onnx

@@ -45,6 +45,8 @@ def emit_qdq(
 ) -> onnx.ModelProto:
     """Return the model with Q/DQ pairs on activations and INT8 weights.
 
+    The added nodes have no names of their own: what they give is named after the tensor, with ``.q`` and ``.dq``.
+
     Args:
         graph: The float model; left as it is.
         placement: Who reads what quantized.
@@ -72,18 +74,17 @@ def emit_qdq(
         item = params[name]
         scale = constant(f"{name}.scale", np.array(item.scale, np.float32))
         zero = constant(f"{name}.zero_point", np.array(item.zero_point))
-        nodes.append(helper.make_node("QuantizeLinear", [name, scale, zero], [f"{name}.q"], name=f"{name}.quantize"))
-        nodes.append(
-            helper.make_node("DequantizeLinear", [f"{name}.q", scale, zero], [f"{name}.dq"], name=f"{name}.dequantize")
-        )
+        nodes.append(helper.make_node("QuantizeLinear", [name, scale, zero], [f"{name}.q"]))
+        nodes.append(helper.make_node("DequantizeLinear", [f"{name}.q", scale, zero], [f"{name}.dq"]))
 
     def constant_input(node: onnx.NodeProto, index: int, integers: Any, scales: Any) -> None:
         """Replace a constant input by its integers and a DQ with one scale per output channel."""
         name = node.input[index]
-        zeros = np.zeros(len(scales), integers.dtype)
-        parts = {f"{name}.q": integers, f"{name}.scale": scales, f"{name}.zero_point": zeros}
+        parts = {f"{name}.q": integers, f"{name}.scale": scales}
+        if integers.dtype == np.int8:
+            parts[f"{name}.zero_point"] = np.zeros(len(scales), np.int8)
         inputs = [constant(part, value) for part, value in parts.items()]
-        nodes.append(helper.make_node("DequantizeLinear", inputs, [f"{name}.dq"], name=f"{name}.dequantize", axis=0))
+        nodes.append(helper.make_node("DequantizeLinear", inputs, [f"{name}.dq"], axis=0))
         node.input[index] = f"{name}.dq"
         replaced.add(name)
 
@@ -114,4 +115,6 @@ def emit_qdq(
     kept = [item for item in model.graph.initializer if item.name not in replaced]
     kept += [numpy_helper.from_array(np.asarray(value), name) for name, value in added.items()]
     rebuilt = helper.make_graph(nodes, model.graph.name, list(model.graph.input), list(model.graph.output), kept)
-    return checked_model(rebuilt, metadata)
+    result = checked_model(rebuilt, metadata)
+    del result.graph.value_info[:]  # engines infer the shapes; the names of all these tensors are a part of the size
+    return result

@@ -18,7 +18,7 @@ from ..calibration.graph import graph_digest, load_model
 from ..calibration.card import write_card
 from ..calibration.guard import Verdict, judge, return_to_float
 from ..calibration.images import CalibrationImages
-from ..calibration.placement import Target, float_operators, runs_here, target_here
+from ..calibration.placement import Target, float_convolutions, runs_here, target_here
 from ..calibration.quantize import Quantizer
 from ..calibration.recipe import Recipe
 from ..calibration.results import GuardResult
@@ -242,7 +242,7 @@ def _draft(quantizer: Quantizer, recipe: Recipe, source: Artifact, twin: Artifac
             images=list(statistics.images),
             images_digest=statistics.images_digest,
             placement=recipe.target,
-            float_nodes=float_operators(quantizer.graph, placement),
+            float_nodes=float_convolutions(quantizer.graph, placement),
             reduced_range=recipe.reduced_range,
             rounding="adaround" if recipe.adaround else "nearest",
             attention=recipe.attention,

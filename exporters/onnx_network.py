@@ -202,16 +202,17 @@ def _detect(w: GraphWriter, head: Detect, features: Sequence[_Map], path: str) -
     logits = w.reshape(w.node("Concat", boxes, f"{path}.box", axis=2), (4, REG_MAX, count), f"{path}.dfl.logits")
     top = w.node("ReduceMax", [logits], f"{path}.dfl.max", axes=[1], keepdims=1)
     weights = w.node("Exp", [w.node("Sub", [logits, top], f"{path}.dfl.shifted")], f"{path}.dfl.exp")
-    sums = np.stack((_array(head.bins), np.ones(REG_MAX, np.float32)))
+    # Left and top lie on the negative side: the sign goes into the bins.
+    bins, ones = _array(head.bins), np.ones(REG_MAX, np.float32)
+    sums = np.stack([np.stack((sign * bins, ones)) for sign in (-1, -1, 1, 1)])  # (4, 2, 16)
     both = w.node("MatMul", [w.constant(f"{path}.dfl.bins", sums), weights], f"{path}.dfl.sums")  # (4, 2, A)
     mean, total = w.nodes("Split", [both], f"{path}.dfl.split", [f"{path}.dfl.weighted", f"{path}.dfl.total"], axis=1)
     distance = w.node("Div", [mean, total], f"{path}.dfl")  # (4, 1, A), in cells
 
-    sign_stride = np.stack((-strides, -strides, strides, strides)).astype(np.float32)[:, None, :]
-    centre = (_array(anchors) * _array(strides)[:, None]).T  # (2, A), pixels
-    offset = w.node("Mul", [distance, w.constant(f"{path}.strides", sign_stride)], f"{path}.offset")
-    pixels = w.constant(f"{path}.centres", np.concatenate((centre, centre))[:, None, :].astype(np.float32))
-    w.reshape(w.node("Add", [offset, pixels], f"{path}.xyxy"), (1, 4, count), "boxes")
+    offset = w.node("Mul", [distance, w.constant(f"{path}.strides", _array(strides))], f"{path}.offset")
+    corners = w.reshape(offset, (2, 2, count), f"{path}.corners")  # left top, right bottom
+    centres = np.ascontiguousarray((_array(anchors) * _array(strides)[:, None]).T)  # (2, A), pixels
+    w.reshape(w.node("Add", [corners, w.constant(f"{path}.centres", centres)], f"{path}.xyxy"), (1, 4, count), "boxes")
 
 
 def _conv_block(w: GraphWriter, module: Conv, x: _Map, path: str) -> _Map:

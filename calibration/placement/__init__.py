@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..graph import Graph
-from .common import TARGETS, Attention, Placement, Target, float_operators, runs_here, target_here
+from .common import TARGETS, Attention, Placement, Target, float_convolutions, runs_here, target_here
 
-__all__ = ["TARGETS", "Attention", "Placement", "Target", "float_operators", "place", "runs_here", "target_here"]
+__all__ = ["TARGETS", "Attention", "Placement", "Target", "float_convolutions", "place", "runs_here", "target_here"]
 
 
 def place(

@@ -15,7 +15,7 @@ __all__ = [
     "Placement",
     "Target",
     "concat_groups",
-    "float_operators",
+    "float_convolutions",
     "runs_here",
     "target_here",
 ]
@@ -69,12 +69,10 @@ def runs_here(target: Target) -> bool:
     return target != "tensorrt" and not (target.endswith("-vnni") and int8_saturates())
 
 
-def float_operators(graph: Graph, placement: Placement) -> list[str]:
-    """Return the names of the convolutions and matrix products that compute in float."""
+def float_convolutions(graph: Graph, placement: Placement) -> list[str]:
+    """Return the names of the convolutions that compute in float."""
     quantized = set(placement.weights)
-    for readers in placement.reads.values():
-        quantized |= readers
-    return [node.name for node in graph.nodes if node.op_type in ("Conv", "MatMul") and node.name not in quantized]
+    return [node.name for node in graph.nodes if node.op_type == "Conv" and node.name not in quantized]
 
 
 def concat_groups(graph: Graph, reads: dict[str, set[str]], concats: list[str]) -> tuple[tuple[str, ...], ...]:

@@ -11,7 +11,7 @@ from onnx import numpy_helper
 from yolo12edge.calibration.graph import Graph, graph_digest, group_of, load_model, observable_tensors
 from yolo12edge.calibration.images import images_of_folder
 from yolo12edge.calibration.observe import observe
-from yolo12edge.calibration.placement import TARGETS, float_operators, place
+from yolo12edge.calibration.placement import TARGETS, float_convolutions, place
 from yolo12edge.calibration.quantize import Quantizer
 from yolo12edge.calibration.recipe import Recipe
 from yolo12edge.errors import ExportError
@@ -70,7 +70,7 @@ def outputs_of(content, feeds):
 @pytest.mark.parametrize("target", TARGETS)
 def test_head_and_decode_stay_float_everywhere(graph, contents, target):
     placement = place(graph, target)
-    assert HEAD_LAST <= set(float_operators(graph, placement))
+    assert HEAD_LAST <= set(float_convolutions(graph, placement))
     assert not HEAD_LAST & set(placement.weights)
     assert not [name for name in placement.reads if name in graph.decoded]
     quantized = {
@@ -230,7 +230,8 @@ def test_a_group_returned_to_float_has_no_pair_left(quantizer, target):
     inside = {name for name in before.weights if group_of(name) == group}
     assert len(inside) == 2
     assert set(before.weights) - set(after.weights) == inside
-    assert not inside & {reader for readers in after.reads.values() for reader in readers} or target == "ort-arm"
+    if not target.startswith("ort"):  # there, what a quantized node gives has 8 bits for everybody
+        assert not inside & {reader for readers in after.reads.values() for reader in readers}
 
 
 @pytest.mark.parametrize("target", TARGETS)

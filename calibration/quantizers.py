@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 __all__ = ["QuantParams", "activation_params", "largest_weight", "quantize_weight"]
 
-_WEIGHT_FRACTIONS = np.linspace(1.0, 0.6, 21)
+_WEIGHT_FRACTIONS = np.linspace(1.0, 0.6, 21, dtype=np.float32)
+_DEAD = 1e-30  # largest magnitude of a channel that counts as zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +59,21 @@ def quantize_weight(
         int8 weights of the same shape and float32 scales, shape (out,).
     """
     largest = largest_weight(reduced_range)
-    rows = weight.reshape(len(weight), -1).astype(np.float64)
+    rows = weight.reshape(len(weight), -1)
     peak = np.abs(rows).max(1)
-    peak[peak == 0] = 1.0  # a dead channel: any scale represents it
+    peak[peak < _DEAD] = 1.0  # any scale represents it
+    units = rows * (largest / peak)[:, None]  # the weight in steps, were nothing clipped
     best = np.full(len(rows), np.inf)
-    scale = np.zeros(len(rows))
-    for fraction in _WEIGHT_FRACTIONS:
-        step = peak * fraction / largest
-        rounded = np.clip(np.round(rows / step[:, None]), -largest, largest)
-        error = ((rounded * step[:, None] - rows) ** 2).sum(1)
+    fraction = np.ones(len(rows))
+    rounded = np.empty_like(units)
+    for tried in _WEIGHT_FRACTIONS:
+        np.rint(np.multiply(units, 1 / tried, out=rounded), out=rounded)
+        np.clip(rounded, -largest, largest, out=rounded)
+        rounded *= tried
+        rounded -= units
+        error = np.einsum("ij,ij->i", rounded, rounded)
         better = error < best
-        best[better], scale[better] = error[better], step[better]
-    scales = np.maximum(scale, np.finfo(np.float32).tiny).astype(np.float32)
-    integers = np.clip(np.round(rows / scales[:, None].astype(np.float64)), -largest, largest)
+        best[better], fraction[better] = error[better], tried
+    scales = np.maximum(peak * fraction / largest, np.finfo(np.float32).tiny).astype(np.float32)
+    integers = np.clip(np.rint(rows / scales[:, None].astype(np.float64)), -largest, largest)
     return integers.reshape(weight.shape).astype(np.int8), scales

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -112,7 +112,7 @@ def _divergence(counts: npt.NDArray[np.int64], first: npt.NDArray[np.intp], last
         Shape (n,).
     """
 
-    def cumulated(values: npt.NDArray[np.number]) -> Floats:
+    def cumulated(values: npt.NDArray[Any]) -> Floats:
         return np.concatenate(([0.0], np.cumsum(values, dtype=np.float64)))
 
     def entropy(n: Floats) -> Floats:

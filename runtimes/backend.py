@@ -8,7 +8,9 @@ from typing import Any, Protocol
 
 import numpy.typing as npt
 
-__all__ = ["Backend", "TensorInfo"]
+from ..errors import InputError
+
+__all__ = ["Backend", "TensorInfo", "check_cuda_or_cpu"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +64,13 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Let go of the model; may be called twice."""
+
+
+def check_cuda_or_cpu(device: str) -> None:
+    """Refuse names that an engine for CPUs and NVIDIA GPUs does not know.
+
+    Raises:
+        InputError: If it is not ``"auto"``, ``"cpu"`` or ``"cuda"``.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise InputError(f"device {device!r} is not known here", expected="'auto', 'cpu' or 'cuda'")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
 from ..errors import ArtifactError, BackendError, MissingDependencyError
-from .backend import TensorInfo
+from .backend import TensorInfo, check_cuda_or_cpu
 from .cores import physical_cores
 
 if TYPE_CHECKING:
@@ -35,16 +35,18 @@ class OrtBackend:
         MissingDependencyError: If onnxruntime is not installed.
         ArtifactError: If ONNX Runtime cannot load the file.
         BackendError: If ``"cuda"`` was asked for and is not what the model would run on.
+        InputError: If there is no such device.
     """
 
     def __init__(
         self,
         model: Path | bytes,
         *,
-        device: Literal["auto", "cpu", "cuda"] = "auto",
+        device: str = "auto",
         threads: int | None = None,
         optimize: bool = True,
     ) -> None:
+        check_cuda_or_cpu(device)
         try:
             import onnxruntime
         except ImportError as error:

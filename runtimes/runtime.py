@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +21,11 @@ from ..preprocess import Preprocessor
 from ..thresholds import Thresholds
 from .backend import Backend, TensorInfo
 
-__all__ = ["Device", "Runtime"]
+if TYPE_CHECKING:
+    from .openvino_backend import Hint
 
-Device = Literal["auto", "cpu", "cuda"]
+__all__ = ["Runtime"]
+
 _DEFAULT_THRESHOLDS = Thresholds()
 
 
@@ -35,12 +37,15 @@ class Runtime:
     once; ``close`` may come from any thread, and calls already running finish.
 
     Args:
-        source: An artifact or its directory, a lone ``.onnx`` file with an embedded manifest, or a ``.safetensors``
-            checkpoint, which runs in PyTorch.
-        device: ``"cpu"`` or ``"cuda"`` is used or refused; ``"auto"`` takes the best that the engine can start
+        source: An artifact or its directory, a lone ``.onnx`` or OpenVINO ``.xml`` file with an embedded manifest, or a
+            ``.safetensors`` checkpoint, which runs in PyTorch.
+        device: As the engine names it: ``"cpu"`` or ``"cuda"`` for ONNX and PyTorch, ``"cpu"``, ``"gpu"``, ``"gpu.1"``
+            or ``"npu"`` for OpenVINO. It is used or refused; ``"auto"`` takes the best that the engine can start
             (``runtime.device`` says which).
         threads: CPU threads of one inference; None takes the physical cores that this process may use.
         warmup: Inferences on a grey image before the constructor returns.
+        hint: OpenVINO only: ``"latency"``, or ``"throughput"`` to get most done for calls from several threads.
+        cache: OpenVINO only: folder where it keeps compiled models, to load faster next time. It is trusted.
 
     Attributes:
         manifest: What the model is, and how it is fed and read.
@@ -56,16 +61,43 @@ class Runtime:
     """
 
     def __init__(
-        self, source: Artifact | str | Path, *, device: Device = "auto", threads: int | None = None, warmup: int = 2
+        self,
+        source: Artifact | str | Path,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        warmup: int = 2,
+        hint: Hint = "latency",
+        cache: str | Path | None = None,
     ) -> None:
-        if device not in ("auto", "cpu", "cuda"):
-            raise InputError(f"device {device!r} is not known", expected="'auto', 'cpu' or 'cuda'")
         if threads is not None and threads < 1:
             raise InputError(f"threads is {threads}", expected="1 or more")
         if warmup < 0:
             raise InputError(f"warmup is {warmup}", expected="0 or more")
+        folder = None if cache is None else Path(cache)
+        self._take(*_open(source, device.lower(), threads, hint, folder), warmup)
+
+    @classmethod
+    def of(cls, backend: Backend, manifest: Manifest, *, warmup: int = 2) -> Runtime:
+        """Return a Runtime on an engine that is open already; it closes the engine, also if it is refused.
+
+        Args:
+            backend: The engine, with the model loaded.
+            manifest: What the model is.
+            warmup: Inferences on a grey image before this returns.
+
+        Raises:
+            ArtifactError: If the engine's inputs and outputs are not those of the manifest.
+            BackendError: If the engine fails.
+        """
+        runtime = cls.__new__(cls)
+        runtime._take(backend, manifest, warmup)
+        return runtime
+
+    def _take(self, backend: Backend, manifest: Manifest, warmup: int) -> None:
+        """Check the engine against the manifest, warm it up, and make it this Runtime's own."""
         self._backend: Backend | None = None
-        backend, self.manifest = _open(source, device, threads)
+        self.manifest = manifest
         try:
             _check_io(backend, self.manifest)
             _warn_of_saturation(backend, self.manifest)
@@ -127,33 +159,55 @@ class Runtime:
         self.close()
 
 
-def _open(source: Artifact | str | Path, device: Device, threads: int | None) -> tuple[Backend, Manifest]:
+def _open(
+    source: Artifact | str | Path, device: str, threads: int | None, hint: Hint, cache: Path | None
+) -> tuple[Backend, Manifest]:
     """Open the engine that the source is for."""
     path = source.path if isinstance(source, Artifact) else Path(source)
     if isinstance(source, Artifact) or path.is_dir():
         artifact = source if isinstance(source, Artifact) else Artifact.load(path)
-        if artifact.manifest.format != "onnx":
-            raise ArtifactError(f"no engine runs artifacts of format {artifact.manifest.format!r}", expected="'onnx'")
-        from .ort_backend import OrtBackend
+        manifest, model = artifact.manifest, artifact.model_file
+        if manifest.format == "torch":
+            raise ArtifactError(f"{path} is an artifact of format 'torch'", expected="'onnx' or 'openvino'")
+        if manifest.format == "openvino" and model.suffix.lower() == ".xml":
+            artifact.file(Path(manifest.files[0].path).with_suffix(".bin").as_posix())  # read too, so it must be listed
+    elif not path.exists():
+        raise InputError(f"{path} does not exist", expected="an artifact, an .onnx or .xml file or a checkpoint")
+    elif path.suffix in (".onnx", ".xml"):
+        manifest, model = read_embedded_manifest(path), path
+    elif path.suffix == ".safetensors":
+        from .torch_backend import manifest_for_checkpoint
 
-        return OrtBackend(artifact.model_file, device=device, threads=threads), artifact.manifest
-    if not path.exists():
-        raise InputError(f"{path} does not exist", expected="an artifact, an .onnx file or a checkpoint")
-    if path.suffix == ".onnx":
-        from .ort_backend import OrtBackend
+        manifest, model = manifest_for_checkpoint(path), path
+    else:
+        raise InputError(
+            f"{path} is nothing that a Runtime can open",
+            expected="an artifact directory, an .onnx or .xml file or a .safetensors checkpoint",
+            remedy="'yolo12edge import' turns a public .pt into a checkpoint" if path.suffix == ".pt" else "",
+        )
+    return _engine(model, manifest, device, threads, hint, cache), manifest
 
-        manifest = read_embedded_manifest(path)
-        return OrtBackend(path, device=device, threads=threads), manifest
-    if path.suffix == ".safetensors":
-        from .torch_backend import TorchBackend, manifest_for_checkpoint
 
-        manifest = manifest_for_checkpoint(path)
-        return TorchBackend(path, manifest, device=device, threads=threads), manifest
-    raise InputError(
-        f"{path} is nothing that a Runtime can open",
-        expected="an artifact directory, an .onnx file or a .safetensors checkpoint",
-        remedy="'yolo12edge import' turns a public .pt into a checkpoint" if path.suffix == ".pt" else "",
-    )
+def _engine(
+    model: Path, manifest: Manifest, device: str, threads: int | None, hint: Hint, cache: Path | None
+) -> Backend:
+    """Load a model into the engine of its format."""
+    if manifest.format == "openvino":
+        from .openvino_backend import OpenVinoBackend
+
+        return OpenVinoBackend(model, device=device, threads=threads, hint=hint, cache=cache)
+    if hint != "latency" or cache is not None:
+        raise InputError(
+            f"hint and cache are for OpenVINO, and {model} is of format {manifest.format!r}",
+            remedy="leave them out, or export with --format openvino",
+        )
+    if manifest.format == "torch":
+        from .torch_backend import TorchBackend
+
+        return TorchBackend(model, manifest, device=device, threads=threads)
+    from .ort_backend import OrtBackend
+
+    return OrtBackend(model, device=device, threads=threads)
 
 
 def _warn_of_saturation(backend: Backend, manifest: Manifest) -> None:
@@ -162,7 +216,7 @@ def _warn_of_saturation(backend: Backend, manifest: Manifest) -> None:
     if (
         calibration is not None
         and not calibration.reduced_range
-        and calibration.placement.endswith("-u8")
+        and calibration.placement.endswith(("-vnni", "-u8"))  # -u8: what the first exports called it
         and backend.device.startswith("cpu")
         and int8_saturates()
     ):
@@ -170,7 +224,7 @@ def _warn_of_saturation(backend: Backend, manifest: Manifest) -> None:
             "this INT8 artifact has 8-bit weights, whose products saturate on this processor (no VNNI) and cost "
             "accuracy: export it on a processor like this one",
             RuntimeWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
@@ -13,7 +13,7 @@ from .. import __version__
 from ..errors import BackendError, InputError, MissingDependencyError
 from ..files import sha256_of
 from ..manifest import SCHEMA_VERSION, InputSpec, Manifest, OutputSpec, Provenance
-from .backend import TensorInfo
+from .backend import TensorInfo, check_cuda_or_cpu
 
 if TYPE_CHECKING:
     from ..checkpoint import CheckpointMeta
@@ -36,6 +36,7 @@ class TorchBackend:
         MissingDependencyError: If torch is not installed.
         CheckpointError: If the checkpoint is not usable.
         BackendError: If ``"cuda"`` was asked for and PyTorch has none.
+        InputError: If there is no such device.
     """
 
     def __init__(
@@ -43,9 +44,10 @@ class TorchBackend:
         checkpoint: Path,
         manifest: Manifest,
         *,
-        device: Literal["auto", "cpu", "cuda"] = "auto",
+        device: str = "auto",
         threads: int | None = None,
     ) -> None:
+        check_cuda_or_cpu(device)
         try:
             import torch
         except ImportError as error:

@@ -19,6 +19,7 @@ from .errors import ArtifactError, InputError
 from .files import atomic_directory, atomic_file, sha256_of
 from .manifest import EMBEDDED_KEY, MANIFEST_LIMIT, FileEntry, Manifest, Report
 from .onnx_metadata import read_onnx_metadata
+from .openvino_metadata import read_openvino_metadata
 
 __all__ = [
     "CARD_NAMES",
@@ -117,12 +118,14 @@ def verify_file(directory: Path, entry: FileEntry) -> None:
 
 
 def read_embedded_manifest(path: str | os.PathLike[str]) -> Manifest:
-    """Read and validate the manifest inside a lone ``.onnx`` file; needs neither ``onnx`` nor an engine.
+    """Read and validate the manifest inside a lone ``.onnx`` or OpenVINO ``.xml`` file; needs no engine.
 
     Raises:
-        ArtifactError: If the file is not ONNX, carries no manifest, or the manifest is not valid.
+        ArtifactError: If the file is neither, carries no manifest, or the manifest is not valid.
     """
-    metadata = read_onnx_metadata(Path(path))
+    file = Path(path)
+    is_openvino = file.suffix.lower() == ".xml"
+    metadata = read_openvino_metadata(file).entries if is_openvino else read_onnx_metadata(file)
     if EMBEDDED_KEY not in metadata:
         raise ArtifactError(
             f"{path} carries no yolo12edge manifest",

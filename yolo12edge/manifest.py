@@ -37,7 +37,7 @@ MANIFEST_LIMIT = 8 << 20
 
 Task = Literal["detect"]
 Precision = Literal["fp32", "fp16", "int8"]
-Format = Literal["onnx", "torch"]
+Format = Literal["onnx", "openvino", "torch"]
 # \Z and not $: Python's $ also matches before a final newline.
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 # Parts of portable characters that do not begin with a dot: neither "..", an absolute path, a drive, a backslash

@@ -64,7 +64,7 @@ TORCH_MODULES = {
 TORCH_PACKAGES = ("yolo12edge.nn.", "yolo12edge.training.")
 TORCH_ENGINES = {"lightning", "safetensors", "torch"}
 # Never at the top of any module: optional, or slow to import.
-LAZY_ENGINES = {"faster_coco_eval", "matplotlib", "onnx", "onnxruntime", "tensorboard"}
+LAZY_ENGINES = {"faster_coco_eval", "matplotlib", "nncf", "onnx", "onnxruntime", "openvino", "tensorboard"}
 # Installed with the package, so that any module may import them at the top.
 BASE = {"cv2", "msgspec", "numpy", "rich", "typer", "yaml"}
 
@@ -73,7 +73,8 @@ BASE = {"cv2", "msgspec", "numpy", "rich", "typer", "yaml"}
 class Import:
     """One imported module, absolute, at ``file:line``.
 
-    ``name`` is what is taken from it, if not the module itself; ``top`` says that importing the file imports it.
+    ``name`` is what is taken from it, if not the module itself; ``top`` says that importing the file imports it, and
+    ``runs`` that anything ever does: type checkers follow imports that nothing runs.
     """
 
     importer: str
@@ -82,6 +83,7 @@ class Import:
     name: str
     top: bool
     relative: bool
+    runs: bool
 
 
 def sources() -> dict[str, Path]:
@@ -101,12 +103,12 @@ def imports_of(name: str, path: Path, known: set[str]) -> Iterator[Import]:
     """Give every import statement of a file; one that only type checkers follow is not at the top."""
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
 
-    def walk(node: ast.AST, *, top: bool) -> Iterator[Import]:
+    def walk(node: ast.AST, *, top: bool, runs: bool = True) -> Iterator[Import]:
         for child in ast.iter_child_nodes(node):
             where = f"{path.relative_to(ROOT)}:{getattr(child, 'lineno', 0)}"
             if isinstance(child, ast.Import):
                 for alias in child.names:
-                    yield Import(name, alias.name, where, "", top, relative=False)
+                    yield Import(name, alias.name, where, "", top, relative=False, runs=runs)
             elif isinstance(child, ast.ImportFrom):
                 module = child.module or ""
                 if child.level:
@@ -115,15 +117,15 @@ def imports_of(name: str, path: Path, known: set[str]) -> Iterator[Import]:
                 for alias in child.names:
                     full = f"{module}.{alias.name}"
                     target, taken = (full, "") if full in known else (module, alias.name)
-                    yield Import(name, target, where, taken, top, relative=bool(child.level))
+                    yield Import(name, target, where, taken, top, relative=bool(child.level), runs=runs)
             elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
                 for statement in child.body:
-                    yield from walk(ast.Module([statement], []), top=False)
+                    yield from walk(ast.Module([statement], []), top=False, runs=False)
                 for statement in child.orelse:
-                    yield from walk(ast.Module([statement], []), top=top)
+                    yield from walk(ast.Module([statement], []), top=top, runs=runs)
             else:
                 is_function = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-                yield from walk(child, top=top and not is_function)
+                yield from walk(child, top=top and not is_function, runs=runs)
 
     yield from walk(ast.parse(path.read_text()), top=True)
 
@@ -238,3 +240,9 @@ def test_every_other_library_is_a_declared_one() -> None:
     known = BASE | LAZY_ENGINES | TORCH_ENGINES | set(sys.stdlib_module_names) | {"yolo12edge"}
     wrong = [entry for entry in IMPORTS if entry.imported.split(".")[0] not in known]
     assert not wrong, report(wrong)
+
+
+def test_openvino_is_imported_in_one_place() -> None:
+    """Where its telemetry is kept from reporting; an import elsewhere would report."""
+    found = [entry for entry in IMPORTS if entry.imported == "openvino" and entry.runs]
+    assert {entry.importer for entry in found} == {"yolo12edge.runtimes.openvino_library"}, report(found)

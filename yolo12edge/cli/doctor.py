@@ -160,6 +160,7 @@ _MARK = "yolo12edge-doctor:"  # engines may print on import; the answer is the l
 _PROBE = """
 import sys
 sys.path[:] = {paths!r}
+sys.modules["openvino_telemetry"] = None  # or importing openvino would report to a server
 import json, importlib
 m = importlib.import_module({module!r})
 answer = {{"version": str(getattr(m, "__version__", "")), "devices": []}}

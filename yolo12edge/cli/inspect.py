@@ -20,11 +20,11 @@ __all__ = ["describe", "inspect"]
 
 
 def inspect(
-    path: Annotated[Path, typer.Argument(help="Artifact directory, .onnx file or .safetensors checkpoint.")],
+    path: Annotated[Path, typer.Argument(help="Artifact directory, .onnx or .xml file or .safetensors checkpoint.")],
     *,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Show what an artifact, an .onnx file or a checkpoint is, and verify its files.
+    """Show what an artifact, an .onnx or .xml file or a checkpoint is, and verify its files.
 
     Exit code 1: a file is missing or was altered.
     """
@@ -42,9 +42,9 @@ def inspect(
 def describe(path: Path) -> dict[str, Any]:
     """Return what ``inspect --json`` prints.
 
-    Keys: ``kind`` (``artifact``, ``onnx`` or ``checkpoint``), ``path``, ``verified``, ``files`` (each with ``path``,
-    ``bytes``, ``sha256`` and ``problem``, which is null if the file is as listed), ``warnings``, and ``manifest`` or,
-    of a checkpoint, ``checkpoint`` and ``parameters``.
+    Keys: ``kind`` (``artifact``, ``onnx``, ``openvino`` or ``checkpoint``), ``path``, ``verified``, ``files`` (each
+    with ``path``, ``bytes``, ``sha256`` and ``problem``, which is null if the file is as it should be), ``warnings``,
+    and ``manifest`` or, of a checkpoint, ``checkpoint`` and ``parameters``.
 
     Raises:
         ArtifactError: If it is no artifact, or its manifest is not valid.
@@ -55,16 +55,18 @@ def describe(path: Path) -> dict[str, Any]:
     from ..errors import InputError
 
     if not path.exists():
-        raise InputError(f"{path} does not exist", expected="an artifact directory, .onnx file or checkpoint")
+        raise InputError(f"{path} does not exist", expected="an artifact directory, .onnx or .xml file or checkpoint")
     if path.is_dir():
         manifest = read_manifest(path)
         return _facts("artifact", path, _listed_files(path, manifest), manifest.provenance.weights_license, manifest)
     if path.name == MANIFEST_NAME:
         raise InputError(f"{path} is only the manifest", remedy=f"yolo12edge inspect {path.parent}")
     suffix = path.suffix.lower()
-    if suffix == ".onnx":
+    if suffix in (".onnx", ".xml"):
         manifest = read_embedded_manifest(path)
-        return _facts("onnx", path, [_lone_file(path)], manifest.provenance.weights_license, manifest)
+        files = [_lone_file(path)] if suffix == ".onnx" else [_lone_file(path), _weights_beside(path)]
+        kind = "onnx" if suffix == ".onnx" else "openvino"
+        return _facts(kind, path, files, manifest.provenance.weights_license, manifest)
     if suffix == ".safetensors":
         from ..checkpoint import read_header
 
@@ -73,7 +75,9 @@ def describe(path: Path) -> dict[str, Any]:
         return {**facts, "parameters": header.parameters, "checkpoint": _plain(header.meta)}
     remedy = f"yolo12edge import {path}" if suffix in {".pt", ".pth"} else ""
     raise InputError(
-        f"{path} is a file of unknown kind", expected="an artifact directory, .onnx or .safetensors", remedy=remedy
+        f"{path} is a file of unknown kind",
+        expected="an artifact directory, .onnx, .xml or .safetensors",
+        remedy=remedy,
     )
 
 
@@ -122,6 +126,19 @@ def _lone_file(path: Path) -> dict[str, Any]:
     return {"path": path.name, "sha256": sha256_of(path), "bytes": path.stat().st_size, "problem": None}
 
 
+def _weights_beside(path: Path) -> dict[str, Any]:
+    from ..errors import ArtifactError
+    from ..openvino_metadata import find_weights
+
+    weights = path.with_suffix(".bin")
+    try:
+        find_weights(path)
+    except ArtifactError as error:
+        facts = _lone_file(weights) if weights.is_file() else {"path": weights.name, "sha256": "", "bytes": 0}
+        return {**facts, "problem": error.fact}
+    return _lone_file(weights)
+
+
 def _measured_warnings(manifest: Manifest) -> list[str]:
     latency = manifest.report.latency
     if latency is None or manifest.precision == "fp32" or latency.median_ms < latency.reference_median_ms:
@@ -159,7 +176,12 @@ def _manifest_of(facts: dict[str, Any]) -> Manifest:
 
 
 def _title(facts: dict[str, Any]) -> Any:
-    words = {"artifact": "Artifact", "onnx": "ONNX file with embedded manifest", "checkpoint": "Checkpoint"}
+    words = {
+        "artifact": "Artifact",
+        "onnx": "ONNX file with embedded manifest",
+        "openvino": "OpenVINO file with embedded manifest",
+        "checkpoint": "Checkpoint",
+    }
     return plain(f"{words[facts['kind']]} {facts['path']}", "bold")
 
 

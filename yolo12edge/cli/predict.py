@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -19,7 +19,6 @@ from ..thresholds import Thresholds
 from ._console import console, free_folder, out, progress
 
 if TYPE_CHECKING:
-    from ..runtimes.runtime import Device
     from ..sources import MediaFile
     from ._prediction import Prediction
 
@@ -29,7 +28,9 @@ _DEFAULT = Thresholds()
 
 
 def predict(
-    artifact: Annotated[Path, typer.Argument(help="Artifact directory, .onnx file or .safetensors checkpoint.")],
+    artifact: Annotated[
+        Path, typer.Argument(help="Artifact directory, .onnx or .xml file or .safetensors checkpoint.")
+    ],
     source: Annotated[list[str], typer.Argument(help="Images, folders, patterns or video files.")],
     out_folder: Annotated[
         Path | None,
@@ -48,7 +49,9 @@ def predict(
     max_detections: Annotated[
         int, typer.Option("--max-detections", min=1, help="Most detections of one image.")
     ] = _DEFAULT.max_detections,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[
+        str, typer.Option("--device", help="auto, cpu, cuda; with OpenVINO cpu, gpu, gpu.1, npu.")
+    ] = "auto",
     save_json: Annotated[bool, typer.Option("--save-json", help="Write predictions.json into the folder.")] = False,
     save_txt: Annotated[bool, typer.Option("--save-txt", help="Write YOLO label files into labels/.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of a table.")] = False,
@@ -64,7 +67,7 @@ def predict(
     media = find_media(source)  # before the model is loaded: a wrong name should show at once
     folder = out_folder or free_folder(Path("runs/predict"))
     with console.status("Loading the model"):
-        runtime = Runtime(artifact, device=cast("Device", device))
+        runtime = Runtime(artifact, device=device)
     with runtime:
         thresholds = Thresholds(
             confidence=confidence,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -21,11 +21,11 @@ __all__ = ["accuracy_table", "val"]
 
 
 def val(
-    model: Annotated[Path, typer.Argument(help="Artifact directory, .onnx file or .safetensors checkpoint.")],
+    model: Annotated[Path, typer.Argument(help="Artifact directory, .onnx or .xml file or .safetensors checkpoint.")],
     *,
     data: Annotated[Path, typer.Option(help="Dataset description (data.yaml).")],
     split: Annotated[str, typer.Option(help="Split to measure on.")] = "val",
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda; with OpenVINO cpu, gpu, gpu.1, npu.")] = "auto",
     out: Annotated[Path, typer.Option(help="Folder for metrics.json and plots.")] = Path("runs/val"),
     plots: Annotated[bool, typer.Option(help="Draw curves, confusion matrix and sample images.")] = True,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,

@@ -1,0 +1,188 @@
+"""OpenVINO as a ``Backend``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy.typing as npt
+
+from ..errors import BackendError, InputError
+from .backend import TensorInfo
+from .cores import physical_cores
+from .openvino_library import import_openvino, read_network, reason_of
+
+if TYPE_CHECKING:
+    import openvino
+
+__all__ = ["Hint", "OpenVinoBackend"]
+
+Hint = Literal["latency", "throughput"]
+
+_DTYPES = {"f32": "float32", "f16": "float16", "u8": "uint8", "i64": "int64"}
+
+
+class OpenVinoBackend:
+    """One compiled OpenVINO model; ``infer`` may be called from several threads.
+
+    Floats are computed in float32, or in half precision if the model's weights are stored in it and the device has it.
+    Left to itself, OpenVINO would compute float32 models in bfloat16 on processors that have it, and on GPUs in half
+    precision. An NPU has half precision only.
+
+    Args:
+        model: Path of an ``.xml`` file with its ``.bin`` beside it, or of an ``.onnx`` file; or the content of an
+            ``.onnx`` file.
+        device: ``"cpu"``, ``"gpu"``, ``"gpu.1"`` or ``"npu"``, in any case, is used or refused. ``"auto"`` leaves the
+            choice to OpenVINO where there is more than the CPU.
+        threads: CPU threads, of one inference with ``"latency"``, of all together with ``"throughput"``; None takes the
+            physical cores that this process may use.
+        hint: Whether one inference shall be quick, or several at a time, from as many threads, shall get most done.
+        cache: Folder where OpenVINO keeps compiled models, to load faster next time; None keeps nothing. What lies
+            there is trusted.
+
+    Raises:
+        MissingDependencyError: If openvino is not installed.
+        ArtifactError: If OpenVINO cannot read the model, or the ``.bin`` does not belong to it.
+        BackendError: If the device is not to be had, or cannot run the model.
+        InputError: If there can be no such device or hint, or the cache folder cannot be made.
+    """
+
+    def __init__(
+        self,
+        model: Path | bytes,
+        *,
+        device: str = "auto",
+        threads: int | None = None,
+        hint: Hint = "latency",
+        cache: Path | None = None,
+    ) -> None:
+        if hint not in ("latency", "throughput"):
+            raise InputError(f"hint {hint!r} is not known", expected="'latency' or 'throughput'")
+        ov = import_openvino()
+        core = ov.Core()
+        target = _target(core, device)
+        if cache is not None:
+            core.set_property({"CACHE_DIR": str(_folder(cache))})
+        network = read_network(core, model)
+        self.threads = threads or physical_cores()
+        settings = _settings(network, core, target, self.threads)
+        try:
+            compiled = core.compile_model(network, target, {"PERFORMANCE_HINT": hint.upper(), **settings})
+        except RuntimeError as error:
+            raise BackendError(f"OpenVINO cannot run the model on {device!r}: {reason_of(error)}") from error
+        active = compiled.get_property("EXECUTION_DEVICES")
+        self.name = f"openvino {ov.__version__.split('-')[0]}"
+        self.device = ", ".join(f"{name.lower()} ({core.get_property(name, 'FULL_DEVICE_NAME')})" for name in active)
+        if target == "CPU":  # OpenVINO starts no more threads than there are cores, whatever is asked for
+            self.threads = compiled.get_property("INFERENCE_NUM_THREADS")
+        self.inputs = tuple(_info(port) for port in compiled.inputs)
+        self.outputs = tuple(_info(port) for port in compiled.outputs)
+        self._compiled: openvino.CompiledModel | None = compiled
+        self._idle: list[openvino.InferRequest] = []
+
+    def infer(self, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """Run the model once. The outputs are the caller's own.
+
+        Raises:
+            BackendError: If the backend is closed, the feeds are not the inputs, or OpenVINO fails.
+        """
+        compiled, idle = self._compiled, self._idle  # another thread may close the backend during the run
+        if compiled is None:
+            raise BackendError("this OpenVINO backend is closed")
+        self._check(feeds)
+        try:
+            request = idle.pop()  # one request serves one thread at a time; a list's pop and append are atomic
+        except IndexError:
+            request = compiled.create_infer_request()
+        try:
+            values = request.infer(dict(feeds), share_inputs=True).to_tuple()  # outputs are copied
+        except RuntimeError as error:
+            raise BackendError(f"OpenVINO could not run the model: {reason_of(error)}") from error
+        idle.append(request)
+        return {output.name: value for output, value in zip(self.outputs, values, strict=True)}
+
+    def close(self) -> None:
+        """Let go of the model; running calls finish first."""
+        self._compiled = None
+        self._idle = []
+
+    def _check(self, feeds: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Refuse what OpenVINO would take: it reuses an input that is missing, and converts other types."""
+        found = {name: (str(array.dtype), array.shape) for name, array in feeds.items()}
+        if found != {tensor.name: (tensor.dtype, tensor.shape) for tensor in self.inputs}:
+            raise BackendError(
+                f"the feeds are {found}", expected=", ".join(f"{t.name}: {t.dtype} {t.shape}" for t in self.inputs)
+            )
+
+
+def _target(core: openvino.Core, device: str) -> str:
+    """Return OpenVINO's name of the device to compile for."""
+    name = device.upper()
+    if name == "CPU":
+        return name
+    available = core.available_devices
+    if name == "AUTO":
+        return "AUTO" if len(available) > 1 else "CPU"
+    if name in available or f"{name}.0" in available:
+        return name
+    if name == "CUDA":
+        raise BackendError(
+            "device 'cuda' was asked for, but OpenVINO does not run on NVIDIA GPUs",
+            remedy="export an ONNX artifact and install onnxruntime-gpu, or use device='cpu'",
+        )
+    here = ", ".join(repr(name.lower()) for name in available)
+    if name.split(".")[0] in ("GPU", "NPU"):
+        raise BackendError(
+            f"device {device!r} was asked for, but OpenVINO does not find it",
+            expected=f"one of {here}",
+            remedy="install the driver of the device, or use device='cpu'",
+        )
+    raise InputError(f"device {device!r} is not known", expected=f"'auto', 'cpu', 'gpu' or 'npu'; there is {here}")
+
+
+def _settings(network: openvino.Model, core: openvino.Core, target: str, threads: int) -> dict[str, Any]:
+    """Return the properties to compile with, beside the hint."""
+    half = any(op.get_element_type().to_string() == "f16" for op in network.get_ops() if _is_constant(op))
+
+    def precision(device: str) -> str:
+        return "f16" if half and "FP16" in core.get_property(device, "OPTIMIZATION_CAPABILITIES") else "f32"
+
+    def of(device: str) -> dict[str, Any]:
+        kind = device.split(".")[0]
+        if kind == "CPU":
+            # Pinned threads of two processes would share a core while others idle, and take twice the time.
+            return {
+                "INFERENCE_PRECISION_HINT": precision(device),
+                "INFERENCE_NUM_THREADS": threads,
+                "ENABLE_CPU_PINNING": False,
+            }
+        return {"INFERENCE_PRECISION_HINT": precision(device)} if kind == "GPU" else {}
+
+    if target != "AUTO":
+        return of(target)
+    # The device is final when the model is loaded: no start on the CPU meanwhile, no change after an error.
+    return {
+        "ENABLE_STARTUP_FALLBACK": False,
+        "ENABLE_RUNTIME_FALLBACK": False,
+        "DEVICE_PROPERTIES": {device: of(device) for device in core.available_devices},
+    }
+
+
+def _is_constant(op: openvino.Node) -> bool:
+    name: str = op.get_type_name()
+    return name == "Constant"
+
+
+def _folder(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the folder {path}: {error.strerror}") from error
+    return path
+
+
+def _info(port: openvino.ConstOutput) -> TensorInfo:
+    shape = tuple(size.get_length() if size.is_static else None for size in port.get_partial_shape())
+    dtype = port.get_element_type().to_string()
+    return TensorInfo(port.get_any_name(), shape, _DTYPES.get(dtype, dtype))

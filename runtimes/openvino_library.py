@@ -1,0 +1,83 @@
+"""The OpenVINO library: importing it without telemetry, and reading models with it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from threading import Lock
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from ..errors import ArtifactError, MissingDependencyError
+from ..openvino_metadata import find_weights
+
+if TYPE_CHECKING:
+    import openvino
+
+__all__ = ["import_openvino", "read_network", "reason_of"]
+
+_TELEMETRY = "openvino_telemetry"
+_importing = Lock()
+
+
+def import_openvino() -> ModuleType:
+    """Import ``openvino`` without its telemetry; every use of it in this package goes through here.
+
+    The import itself would report to Google Analytics, and start a process for that. OpenVINO keeps silent where the
+    package ``openvino_telemetry`` is not installed, so that is what it gets to see.
+
+    Raises:
+        MissingDependencyError: If openvino is not installed.
+    """
+    with _importing:
+        if "openvino" not in sys.modules:
+            hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == _TELEMETRY}
+            sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # Python's own way to say "not installed"
+            try:
+                import openvino  # noqa: F401 - taken from sys.modules below
+            except ImportError as error:
+                raise MissingDependencyError("openvino", extra="openvino", purpose="to run OpenVINO models") from error
+            finally:
+                del sys.modules[_TELEMETRY]
+                sys.modules.update(hidden)
+        return sys.modules["openvino"]
+
+
+def read_network(core: openvino.Core, model: Path | bytes) -> openvino.Model:
+    """Read a model.
+
+    ONNX is simplified the way OpenVINO's own converter does it. Compiling would do so too, but in another order, which
+    moves the roundings of an INT8 model: so an ONNX model and the ``.xml`` made of it give the same numbers.
+
+    Args:
+        core: OpenVINO.
+        model: Path of an ``.xml`` file, whose weights lie beside it in a ``.bin``, or of an ``.onnx`` file; or the
+            content of an ``.onnx`` file.
+
+    Raises:
+        ArtifactError: If OpenVINO cannot read it, or the ``.bin`` is missing or cannot be the one of the ``.xml``.
+    """
+    try:
+        if isinstance(model, Path) and model.suffix.lower() == ".xml":
+            return core.read_model(str(model), str(find_weights(model)))
+        network = core.read_model(model if isinstance(model, bytes) else str(model))
+        # What ``openvino.convert_model`` does; that one would report its use if OpenVINO was imported by others.
+        from openvino._offline_transformations import apply_moc_transformations
+
+        apply_moc_transformations(network, cf=False)
+    except RuntimeError as error:
+        what = "the model" if isinstance(model, bytes) else model
+        raise ArtifactError(
+            f"OpenVINO cannot read {what}: {reason_of(error)}", remedy="export it again, or update openvino"
+        ) from error
+    return network
+
+
+def reason_of(error: Exception) -> str:
+    """Return what an error of OpenVINO says in one line, without where in its source it was raised.
+
+    It may quote a file, hence any length and control characters.
+    """
+    lines = (line.strip() for line in str(error).splitlines())
+    text = " ".join(line for line in lines if line and not line.startswith("Exception from"))
+    return "".join(char if char.isprintable() else "?" for char in text[:300]) + ("…" if len(text) > 300 else "")

@@ -26,7 +26,9 @@ Feeds = Mapping[str, npt.NDArray[np.float32]]
 OpenEngine = Callable[[bytes], Backend]
 
 _REPEATS, _WARMUP = 15, 3
-_FASTER = 0.97  # what a candidate must take of another's time to count as faster, and not as noise
+# A candidate is faster than another, and not only luckier, if its median is lower by 3 % and if it wins four rounds of
+# five: the calls of one round lie side by side, so that a busy machine slows both.
+_FASTER, _WON = 0.97, 0.8
 _WORSE = 1.5  # what a faster candidate's loss may be of the best one's
 
 
@@ -161,11 +163,16 @@ def _select(candidates: Mapping[Recipe, Candidate]) -> Recipe:
         if (
             candidate.latency is not None
             and against is not None
-            and candidate.latency.median_ms < _FASTER * against.median_ms
+            and _is_faster(candidate.latency, against)
             and candidate.loss <= _WORSE * candidates[least].loss
         ):
             chosen = recipe
     return chosen
+
+
+def _is_faster(own: LatencySummary, other: LatencySummary) -> bool:
+    ratios = own.samples_ms / other.samples_ms
+    return bool(np.median(ratios) < _FASTER and np.mean(ratios < 1) >= _WON)
 
 
 def _time(bench: Bench, recipes: Sequence[Recipe]) -> dict[Recipe, LatencySummary]:

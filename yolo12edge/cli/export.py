@@ -251,20 +251,21 @@ def _table(artifacts: list[Artifact]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title="Export", title_justify="left")
+    name = artifacts[0].path.name.removesuffix(f"-{artifacts[0].manifest.precision}")
+    table = Table(title=Text(f"Export of {name}"), title_justify="left")
     table.add_column("")
     for artifact in artifacts:
-        table.add_column(Text(artifact.path.name), justify="right")
+        table.add_column(artifact.manifest.precision, justify="right", no_wrap=True)
     last = artifacts[-1].manifest.report
     between = [""] * (len(artifacts) - 2)
     rows: list[tuple[str, list[str]]] = [
-        ("precision", [artifact.manifest.precision for artifact in artifacts]),
         ("model files", [f"{_bytes(artifact) / 1e6:.2f} MB" for artifact in artifacts]),
     ]
     parities = [artifact.manifest.report.parity for artifact in artifacts]
     if parity := next(filter(None, parities), None):
-        worst = ["" if p is None else f"{p.max_box_error_px:.1e} px, {p.max_score_error:.1e}" for p in parities]
-        rows.append((f"largest difference to the source, {parity.images} images", worst))
+        worst = [("", "") if p is None else (f"{p.max_box_error_px:.1g} px", f"{p.max_score_error:.1g}") for p in parities]
+        rows.append((f"boxes differ from the source by, {parity.images} images", [box for box, _ in worst]))
+        rows.append(("scores differ by", [score for _, score in worst]))
     if accuracy := last.accuracy:
         where = f"{accuracy.dataset} {accuracy.split}, {accuracy.images} images"
         rows += [

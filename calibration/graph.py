@@ -1,4 +1,4 @@
-"""What calibration must know of an exported YOLO12 graph: who gives and reads a tensor, and which part it belongs to."""
+"""What calibration must know of an exported YOLO12 graph: who gives and reads a tensor, and which part it is in."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def load_model(content: bytes) -> onnx.ModelProto:
 def observable_tensors(graph: Graph) -> list[str]:
     """Return every activation that a placement may quantize, each once, in the order of the graph.
 
-    Left out are outputs of sigmoids, which lie in [0, 1] whatever the data, and of operators that only rearrange values.
+    Left out are outputs of sigmoids, which lie in [0, 1] whatever the data, and of operators that only move values.
     """
     found: dict[str, None] = {}
     for node in graph.nodes:

@@ -29,7 +29,8 @@ _REPEATS, _WARMUP = 15, 3
 # A candidate is faster than another, and not only luckier, if its median is lower by 3 % and if it wins four rounds of
 # five: the calls of one round lie side by side, so that a busy machine slows both.
 _FASTER, _WON = 0.97, 0.8
-_WORSE = 1.5  # what a faster candidate's loss may be of the best one's
+_WORSE = 1.5  # what a faster candidate's loss may be of the least
+_BETTER = 0.9  # what a candidate's loss must be of another's to count as lower: they are measured on few images
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,8 +83,9 @@ def choose_recipe(
 ) -> tuple[Recipe, list[Candidate]]:
     """Try the range methods, then the structures, and choose.
 
-    Ranges do not change the speed: the method of least loss wins. A structure that is faster, by more than noise, wins
-    if its loss is at most one and a half times the best one's; else that of least loss does.
+    Ranges do not change the speed: the method of least loss wins. A structure takes the place of the plainest one if it
+    is faster, by more than noise, and its loss at most one and a half times the least; or if its loss is clearly lower
+    and it is not slower.
 
     Args:
         bench: What to try on.
@@ -156,21 +158,21 @@ def _structures(base: Recipe) -> list[Recipe]:
 
 
 def _select(candidates: Mapping[Recipe, Candidate]) -> Recipe:
-    least = min(candidates, key=lambda recipe: candidates[recipe].loss)
-    chosen = least
+    """Choose among structures, the plainest first; the next must be better to take its place."""
+    least = min(candidate.loss for candidate in candidates.values())
+    chosen = next(iter(candidates))
     for recipe, candidate in candidates.items():
-        against = candidates[chosen].latency
-        if (
-            candidate.latency is not None
-            and against is not None
-            and _is_faster(candidate.latency, against)
-            and candidate.loss <= _WORSE * candidates[least].loss
-        ):
+        before = candidates[chosen]
+        faster = _is_faster(candidate.latency, before.latency) and candidate.loss <= _WORSE * least
+        better = candidate.loss < _BETTER * before.loss and not _is_faster(before.latency, candidate.latency)
+        if faster or better:
             chosen = recipe
     return chosen
 
 
-def _is_faster(own: LatencySummary, other: LatencySummary) -> bool:
+def _is_faster(own: LatencySummary | None, other: LatencySummary | None) -> bool:
+    if own is None or other is None:
+        return False
     ratios = own.samples_ms / other.samples_ms
     return bool(np.median(ratios) < _FASTER and np.mean(ratios < 1) >= _WON)
 

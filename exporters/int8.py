@@ -14,8 +14,8 @@ import msgspec
 
 from ..artifact import Artifact, write_artifact
 from ..benchmark.latency import LatencySummary, interleaved_latency
-from ..calibration.graph import graph_digest, load_model
 from ..calibration.card import write_card
+from ..calibration.graph import graph_digest, load_model
 from ..calibration.guard import Verdict, judge, return_to_float
 from ..calibration.images import CalibrationImages
 from ..calibration.placement import Target, float_convolutions, runs_here, target_here
@@ -45,7 +45,7 @@ from ..runtimes import Backend, Runtime
 if TYPE_CHECKING:
     from ..data.dataset import Sample
 
-__all__ = ["Stage", "Int8Export", "count_integer_convolutions", "int8_from_onnx"]
+__all__ = ["Int8Export", "Stage", "count_integer_convolutions", "int8_from_onnx"]
 
 MODEL_NAME = "model.onnx"
 _LOSS_IMAGES = 16

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from ...errors import InputError
 from ...machine import int8_saturates, is_x86
-from ..graph import Graph, group_of
+from ..graph import Graph
 
 __all__ = [
     "TARGETS",

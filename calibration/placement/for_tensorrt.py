@@ -7,11 +7,11 @@
 | residual sum                              | skip | Q/DQ on the branch that skips, never between a convolution and the sum |
 | concatenation                             | yes  | one scale for all inputs and the output, or reformats remain |
 | attention                                 | no   | the float products and softmax become one fused kernel |
-| narrow or unusual convolutions            | no   | there are no fast integer kernels (rules of NVIDIA's Model Optimizer, ``int8.py``) |
+| narrow or unusual convolutions            | no   | there are no fast integer kernels (the rules of NVIDIA's Model Optimizer) |
 | head's last convolutions and what follows | no   | they cost most of the accuracy for a small share of the time |
 
 All activations are int8 with zero point 0: TensorRT knows no other.
-"""
+"""  # noqa: E501 - a table
 
 from __future__ import annotations
 

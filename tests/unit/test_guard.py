@@ -115,7 +115,15 @@ def test_least_loss_wins_among_ranges():
 
 
 @pytest.mark.parametrize(
-    ("loss", "ms", "wins"), [(1.2, 8.0, True), (1.2, 9.9, False), (1.8, 5.0, False), (0.5, 12.0, True)]
+    ("loss", "ms", "wins"),
+    [
+        (1.2, 8.0, True),  # faster
+        (1.2, 9.9, False),  # not by more than noise
+        (1.8, 5.0, False),  # too inexact
+        (0.8, 10.0, True),  # more exact
+        (0.95, 10.0, False),  # not by more than noise
+        (0.8, 12.0, False),  # more exact but slower
+    ],
 )
 def test_a_structure_wins_by_speed_within_reason_or_by_loss(loss, ms, wins):
     def of(plain, int8):

@@ -263,9 +263,9 @@ def _table(artifacts: list[Artifact]) -> Table:
     ]
     parities = [artifact.manifest.report.parity for artifact in artifacts]
     if parity := next(filter(None, parities), None):
-        worst = [("", "") if p is None else (f"{p.max_box_error_px:.1g} px", f"{p.max_score_error:.1g}") for p in parities]
-        rows.append((f"boxes differ from the source by, {parity.images} images", [box for box, _ in worst]))
-        rows.append(("scores differ by", [score for _, score in worst]))
+        boxes = ["" if item is None else f"{item.max_box_error_px:.1g} px" for item in parities]
+        scores = ["" if item is None else f"{item.max_score_error:.1g}" for item in parities]
+        rows += [(f"boxes differ from the source by, {parity.images} images", boxes), ("scores differ by", scores)]
     if accuracy := last.accuracy:
         where = f"{accuracy.dataset} {accuracy.split}, {accuracy.images} images"
         rows += [

@@ -60,7 +60,7 @@ def onnx_fp16_from_onnx(
     reference, candidate = OrtBackend(model, device="cpu"), OrtBackend(content, device="cpu")
     frames = verification_frames(images)
     parity = measure_parity(reference.infer, candidate.infer, manifest, frames, source="onnx fp32")
-    check_half_parity(parity)
+    check_half_parity(parity, rounding=source.manifest.report.parity)
     finished = msgspec.structs.replace(manifest, report=Report(parity=parity))
     return write_artifact(out, finished, {MODEL_NAME: content}, overwrite=overwrite)
 

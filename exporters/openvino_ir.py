@@ -79,7 +79,7 @@ def openvino_from_onnx(
             # How far the source itself is from exact arithmetic, where that was measured.
             check_parity(parity, rounding=source.manifest.report.parity)
         else:
-            check_half_parity(parity)
+            check_half_parity(parity, rounding=source.manifest.report.parity)
         manifest = msgspec.structs.replace(manifest, report=Report(parity=parity))
     return write_artifact(out, manifest, files, overwrite=overwrite)
 

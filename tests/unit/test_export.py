@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-import warnings
+from dataclasses import replace
+from types import SimpleNamespace
 
 import cv2
 import onnx
 import pytest
+import typer
 
-from yolo12edge.artifact import Artifact, read_embedded_manifest
+from yolo12edge.artifact import CARD_NAMES, Artifact, read_embedded_manifest
+from yolo12edge.calibration.graph import Graph, load_model
 from yolo12edge.calibration.images import images_of_folder
+from yolo12edge.calibration.observe import observe
+from yolo12edge.calibration.placement import runs_here
 from yolo12edge.data.scenes import generate_scenes
-from yolo12edge.errors import CheckpointError, DatasetError, InputError, VerificationError
-from yolo12edge.exporters import onnx_from_checkpoint, onnx_int8_from_onnx
+from yolo12edge.errors import CheckpointError, DatasetError, ExportError, InputError, VerificationError
+from yolo12edge.exporters import int8_from_onnx, onnx_fp16_from_onnx, onnx_from_checkpoint
+from yolo12edge.exporters.fp16 import half_precision
 from yolo12edge.runtimes import Runtime
 
 command = importlib.import_module("yolo12edge.cli.export")
@@ -87,25 +94,123 @@ def test_nothing_is_overwritten_unasked(tiny_checkpoint, tiny_onnx):
         onnx_from_checkpoint(tiny_checkpoint, tiny_onnx.path, verify=False)
 
 
-def test_int8_of_int8_is_refused_and_calibration_is_recorded(tiny_onnx, tmp_path, folder):
+@pytest.fixture
+def quick(monkeypatch):
+    """One range method, two layers to rank and three timed calls: what is left of the guard takes a second."""
+    ranges = importlib.import_module("yolo12edge.calibration.tournament")
+    monkeypatch.setattr(ranges, "METHODS", ("minmax",))
+    monkeypatch.setattr(ranges, "_REPEATS", 2)
+    exporter = importlib.import_module("yolo12edge.exporters.int8")
+    monkeypatch.setattr(exporter, "_REPEATS", 3)
+    monkeypatch.setattr(exporter, "_LOSS_IMAGES", 2)
+    rank = ranges.rank_groups
+
+    def few(bench, recipe, **options):
+        keep = replace(bench.quantizer.placement(recipe), weights=("model.2.cv2.conv", "model.21.cv3.0.0.0.conv"))
+        quantizer = SimpleNamespace(placement=lambda recipe: keep)
+        plain = bench.measure_loss
+
+        class Few:
+            def __init__(self):
+                self.quantizer, self.simulate = quantizer, bench.simulate
+
+            measure_loss = staticmethod(plain)
+
+        return rank(Few(), recipe, **options)
+
+    monkeypatch.setattr(exporter, "rank_groups", few)
+
+
+def calibrated(artifact, folder):
     images = images_of_folder(folder)
-    artifact = onnx_int8_from_onnx(tiny_onnx, tmp_path / "i", images=images, method="minmax")
+    return images, observe(artifact.model_file.read_bytes(), images, artifact.manifest.input, threads=1)
+
+
+def quantized(tiny_onnx, folder, out, **options):
+    images, statistics = calibrated(tiny_onnx, folder)
+    twin = options.pop("twin", tiny_onnx)
+    return int8_from_onnx(tiny_onnx, twin, out, statistics=statistics, images=images, threads=1, **options)
+
+
+def test_int8_records_how_it_was_made_and_is_not_quantized_again(tiny_onnx, tmp_path, folder, quick):
+    done = quantized(tiny_onnx, folder, tmp_path / "i", target="ort-x86")
+    artifact = done.artifact
     assert Artifact.load(artifact.path).manifest == artifact.manifest
     calibration = artifact.manifest.calibration
     assert sorted(calibration.images) == ["0.png", "1.png", "2.png"]
-    assert (calibration.method, calibration.split) == ("minmax", "folder")
+    assert (calibration.method, calibration.split, calibration.placement) == ("minmax", "folder", "ort-x86")
     assert "model.21.cv2.0.2" in calibration.float_nodes
     assert artifact.manifest.report.parity is None  # the float artifact's, not its own
-    assert artifact.manifest.files[0].bytes < 0.45 * tiny_onnx.manifest.files[0].bytes
+    assert artifact.manifest.files[0].bytes < 0.35 * tiny_onnx.manifest.files[0].bytes
+    assert {path.name for path in artifact.path.iterdir()} == {"manifest.json", "model.onnx", *CARD_NAMES}
     with pytest.raises(InputError, match="int8 onnx"):
-        onnx_int8_from_onnx(artifact, tmp_path / "j", images=images)
+        int8_from_onnx(artifact, artifact, tmp_path / "j", statistics=None, images=None)
 
 
-def test_command_writes_both_artifacts_and_says_what_int8_cost(tiny_checkpoint, scenes, tmp_path, capsys, monkeypatch):
-    compare = importlib.import_module("yolo12edge.exporters.compare")
-    monkeypatch.setattr(compare, "_REPEATS", 3)
-    command.export(tiny_checkpoint, int8=True, data=relabel(scenes, tmp_path / "three"), out=tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["tiny-fp32", "tiny-int8"]
+@pytest.mark.parametrize("target", ["ort-arm", "tensorrt"])
+def test_another_machine_is_simulated_and_not_timed(tiny_onnx, tmp_path, folder, quick, target):
+    if runs_here(target):
+        pytest.skip("this machine is the target")
+    done = quantized(tiny_onnx, folder, tmp_path / "i", target=target)
+    assert done.result.simulated
+    assert done.result.speedup is None
+    report = done.artifact.manifest.report
+    assert report.budget.simulated
+    assert report.latency is None
+    assert any("simulated" in line for line in done.verdict)
+
+
+def test_a_target_of_another_format_is_refused(tiny_onnx, folder, tmp_path):
+    with pytest.raises(InputError, match="not for onnx"):
+        quantized(tiny_onnx, folder, tmp_path / "i", target="openvino")
+    assert not (tmp_path / "i").exists()
+
+
+def test_statistics_of_another_model_are_refused(tiny_onnx, checkpoint_maker, scene_frames, folder, tmp_path):
+    turbo = checkpoint_maker(tmp_path / "turbo.safetensors", scene_frames, variant="turbo")
+    other = onnx_from_checkpoint(turbo, tmp_path / "turbo-fp32", images=scene_frames[:1])
+    images, statistics = calibrated(other, folder)
+    with pytest.raises(InputError, match="another model"):
+        int8_from_onnx(tiny_onnx, tiny_onnx, tmp_path / "i", statistics=statistics, images=images)
+
+
+def test_openvino_int8_is_small_integer_and_beside_its_twin(tiny_onnx, tiny_openvino, folder, tmp_path, quick):
+    done = quantized(tiny_onnx, folder, tmp_path / "i", twin=tiny_openvino)
+    assert done.artifact.manifest.format == "openvino"
+    assert done.artifact.manifest.calibration.placement.startswith("openvino")
+    assert done.result.own_bytes < 0.4 * done.result.twin_bytes
+    assert "openvino" in done.result.engine
+    with Runtime(done.artifact, threads=1) as runtime:
+        assert runtime.manifest.precision == "int8"
+
+
+def test_fp16_is_half_the_size_and_close(tiny_onnx, tmp_path, scene_frames):
+    artifact = onnx_fp16_from_onnx(tiny_onnx, tmp_path / "half", images=scene_frames[:2])
+    assert artifact.manifest.precision == "fp16"
+    assert artifact.manifest.files[0].bytes < 0.55 * tiny_onnx.manifest.files[0].bytes
+    assert 0 < artifact.manifest.report.parity.max_score_error < 0.03
+    types = {item.name: item.data_type for item in onnx.load(artifact.model_file).graph.initializer}
+    assert types["model.5.conv.weight.half"] == onnx.TensorProto.FLOAT16
+    assert types["model.21.centres"] == onnx.TensorProto.FLOAT  # boxes are decoded in float32
+    with Runtime(artifact, device="cpu", threads=1) as runtime:
+        assert runtime.manifest.input.dtype == "float32"
+        runtime(scene_frames[0])
+
+
+def test_fp16_refuses_weights_that_do_not_fit(tiny_onnx):
+    model = load_model(tiny_onnx.model_file.read_bytes())
+    weight = next(item for item in model.graph.initializer if item.name == "model.5.conv.weight")
+    weight.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(weight) + 1e5, weight.name))
+    with pytest.raises(ExportError, match=r"model\.5\.conv\.weight"):
+        half_precision(Graph.of(model), {})
+
+
+def test_command_writes_both_artifacts_and_says_what_int8_cost(tiny_checkpoint, scenes, tmp_path, capsys, quick):
+    data = relabel(scenes, tmp_path / "three")
+    with contextlib.suppress(typer.Exit):  # random weights may well miss the budget
+        command.export(tiny_checkpoint, int8=True, data=data, out=tmp_path / "out")
+    names = ["tiny-fp32", "tiny-int8", "tiny.calibration.npz"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
     manifest = Artifact.load(tmp_path / "out" / "tiny-int8").manifest
     assert manifest.calibration.split == "train"
     assert all("train" in name for name in manifest.calibration.images)
@@ -115,6 +220,36 @@ def test_command_writes_both_artifacts_and_says_what_int8_cost(tiny_checkpoint, 
     printed = capsys.readouterr()
     assert "AP50-95" in printed.out
     assert "points of AP50-95" in printed.err.replace("\n", " ")
+    assert "only 4 calibration images" in printed.err.replace("\n", " ")
+
+    # Another target from the same statistics, from the artifact alone.
+    with contextlib.suppress(typer.Exit):
+        command.export(
+            tmp_path / "out" / "tiny-fp32",
+            int8=True,
+            data=data,
+            calibration=tmp_path / "out" / "tiny.calibration.npz",
+            target="tensorrt",
+        )
+    again = Artifact.load(tmp_path / "out" / "tiny-int8-tensorrt").manifest
+    assert again.calibration.images_digest == manifest.calibration.images_digest
+
+
+@pytest.mark.parametrize(("budget", "code"), [(100.0, 0), (0.0, 1)])
+def test_a_missed_budget_is_marked_and_ends_with_a_code(
+    tiny_checkpoint, scenes, tmp_path, capsys, monkeypatch, quick, budget, code
+):
+    guard = importlib.import_module("yolo12edge.calibration.guard")
+    monkeypatch.setattr(guard.Verdict, "holds", lambda self, allowed: allowed > 50)
+    data = relabel(scenes, tmp_path / "three")
+    context = pytest.raises(typer.Exit) if code else contextlib.nullcontext()
+    with context as raised:
+        command.export(tiny_checkpoint, int8=True, data=data, out=tmp_path / "out", max_map_drop=budget)
+    if code:
+        assert raised.value.exit_code == code
+        assert "does NOT hold" in capsys.readouterr().err.replace("\n", " ")
+    report = Artifact.load(tmp_path / "out" / "tiny-int8").manifest.report
+    assert (report.budget.held, report.budget.max_map_drop) == (not code, budget)
 
 
 def relabel(scenes, target):
@@ -141,39 +276,31 @@ def test_int8_without_data_says_what_to_give(tiny_checkpoint, tmp_path):
     assert not (tmp_path / "o").exists()
 
 
-def test_folder_of_images_calibrates_without_scoring(tiny_checkpoint, folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(importlib.import_module("yolo12edge.exporters.compare"), "_REPEATS", 2)
-    command.export(tiny_checkpoint, int8=True, data=folder, out=tmp_path / "out")
-    manifest = Artifact.load(tmp_path / "out" / "tiny-int8").manifest
-    assert manifest.report.accuracy is None
-    assert manifest.report.latency is not None
-    assert "Accuracy was not measured" in capsys.readouterr().err.replace("\n", " ")
+def test_folder_of_images_is_judged_by_agreement(tiny_checkpoint, folder, tmp_path, capsys, quick):
+    with contextlib.suppress(typer.Exit):
+        command.export(tiny_checkpoint, int8=True, data=folder, out=tmp_path / "out")
+    report = Artifact.load(tmp_path / "out" / "tiny-int8").manifest.report
+    assert report.accuracy is None
+    assert report.agreement.images == 3
+    assert report.latency is not None
+    assert "no labels to score on" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_options_of_int8_alone_are_refused(tiny_checkpoint, tmp_path):
+    with pytest.raises(InputError, match="are for INT8"):
+        command.export(tiny_checkpoint, target="tensorrt", out=tmp_path / "o")
 
 
 def test_float_only_needs_no_data(tiny_checkpoint, tmp_path, capsys):
     command.export(tiny_checkpoint, out=tmp_path, imgsz=64)
     assert Artifact.load(tmp_path / "tiny-fp32").manifest.input.height == 64
-    assert "largest difference to PyTorch" in capsys.readouterr().out
-
-
-def test_eight_bit_weights_on_a_processor_that_saturates_are_said(tiny_onnx, folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("yolo12edge.exporters.int8_from_onnx.int8_saturates", lambda: False)
-    artifact = onnx_int8_from_onnx(tiny_onnx, tmp_path / "int8", images=images_of_folder(folder))
-    if not artifact.manifest.calibration.placement.endswith("-u8"):
-        pytest.skip("products saturate on x86 only")
-    monkeypatch.setattr("yolo12edge.runtimes.runtime.int8_saturates", lambda: True)
-    with pytest.warns(RuntimeWarning, match="saturate"):
-        Runtime(artifact).close()
-    monkeypatch.setattr("yolo12edge.runtimes.runtime.int8_saturates", lambda: False)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        Runtime(artifact).close()
+    assert "boxes differ from the source by" in capsys.readouterr().out
 
 
 def test_export_refuses_before_it_writes(tiny_checkpoint, scenes, folder, tmp_path):
     (tmp_path / "tiny-int8").mkdir()
     (tmp_path / "tiny-int8" / "file").touch()
-    with pytest.raises(InputError, match="tiny-int8 exists"):
+    with pytest.raises(InputError, match="tiny-int8 is there already"):
         command.export(tiny_checkpoint, int8=True, data=folder, out=tmp_path)
     with pytest.raises(DatasetError, match="classes"):
         command.export(tiny_checkpoint, int8=True, data=scenes.path, out=tmp_path)

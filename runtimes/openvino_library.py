@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
@@ -14,7 +16,7 @@ from ..openvino_metadata import find_weights
 if TYPE_CHECKING:
     import openvino
 
-__all__ = ["import_openvino", "read_network", "reason_of"]
+__all__ = ["import_nncf", "import_openvino", "read_network", "reason_of"]
 
 _TELEMETRY = "openvino_telemetry"
 _importing = Lock()
@@ -29,18 +31,39 @@ def import_openvino() -> ModuleType:
     Raises:
         MissingDependencyError: If openvino is not installed.
     """
-    with _importing:
-        if "openvino" not in sys.modules:
-            hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == _TELEMETRY}
-            sys.modules[_TELEMETRY] = None  # type: ignore[assignment]  # Python's own way to say "not installed"
-            try:
-                import openvino  # noqa: F401 - taken from sys.modules below
-            except ImportError as error:
-                raise MissingDependencyError("openvino", extra="openvino", purpose="to run OpenVINO models") from error
-            finally:
-                del sys.modules[_TELEMETRY]
-                sys.modules.update(hidden)
-        return sys.modules["openvino"]
+    with _importing, _hidden(_TELEMETRY):
+        try:
+            import openvino
+        except ImportError as error:
+            raise MissingDependencyError("openvino", extra="openvino", purpose="to run OpenVINO models") from error
+    return openvino  # type: ignore[no-any-return]
+
+
+def import_nncf() -> ModuleType:
+    """Import ``nncf`` without its telemetry, which is OpenVINO's.
+
+    Raises:
+        MissingDependencyError: If nncf is not installed.
+    """
+    import_openvino()
+    with _importing, _hidden(_TELEMETRY):
+        try:
+            import nncf
+        except ImportError as error:
+            raise MissingDependencyError("nncf", extra="openvino", purpose="to quantize with NNCF") from error
+    return nncf  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _hidden(package: str) -> Iterator[None]:
+    """Let a package look as if it was not installed."""
+    modules = {name: sys.modules.pop(name) for name in list(sys.modules) if name.split(".")[0] == package}
+    sys.modules[package] = None  # type: ignore[assignment]  # Python's own way to say so
+    try:
+        yield
+    finally:
+        del sys.modules[package]
+        sys.modules.update(modules)
 
 
 def read_network(core: openvino.Core, model: Path | bytes) -> openvino.Model:

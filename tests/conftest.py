@@ -85,6 +85,15 @@ def tiny_onnx(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path, s
     return onnx_from_checkpoint(tiny_checkpoint, out, images=scene_frames[:2])
 
 
+@pytest.fixture(scope="session")
+def tiny_openvino(tmp_path_factory: pytest.TempPathFactory, tiny_onnx, scene_frames: list[np.ndarray]):
+    """The tiny detector as an FP32 OpenVINO artifact, verified."""
+    from yolo12edge.exporters import openvino_from_onnx
+
+    out = tmp_path_factory.mktemp("openvino") / "tiny-openvino-fp32"
+    return openvino_from_onnx(tiny_onnx, out, images=scene_frames[:2])
+
+
 def fill_golden(model) -> None:
     """Fill every tensor from a generator seeded by its key, so that any implementation can do the same."""
     import torch

@@ -21,6 +21,7 @@ class Recipe:
         join_concats: See ``placement.place``.
         float_groups: Groups of nodes that stay float.
         adaround: Whether weights are rounded by AdaRound instead of to the nearest.
+        nncf: Whether NNCF quantizes by its own defaults instead, with a pass of its own; for OpenVINO alone.
     """
 
     target: Target
@@ -29,6 +30,7 @@ class Recipe:
     join_concats: bool = False
     float_groups: frozenset[str] = frozenset()
     adaround: bool = False
+    nncf: bool = False
 
     @property
     def reduced_range(self) -> bool:
@@ -43,6 +45,8 @@ class Recipe:
     @property
     def name(self) -> str:
         """For people, such as ``mse ranges, int8 attention``."""
+        if self.nncf:
+            return "NNCF, preset MIXED"
         parts = [f"{self.method} ranges"]
         if self.attention == "int8":
             parts.append("int8 attention")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from .results import Candidate, Sensitivity
 __all__ = ["Bench", "choose_recipe", "measure_costs", "rank_groups"]
 
 Feeds = Mapping[str, npt.NDArray[np.float32]]
-OpenEngine = Callable[[bytes], Backend]
+OpenEngine = Callable[[Recipe], Backend]
 
 _REPEATS, _WARMUP = 15, 3
 # A candidate is faster than another, and not only luckier, if its median is lower by 3 % and if it wins four rounds of
@@ -39,7 +40,7 @@ class Bench:
 
     Attributes:
         quantizer: Of the float model.
-        open_engine: Opens the content of an ONNX model on the engine that the artifact is for.
+        open_engine: Makes a recipe's model and opens it on the engine that the artifact is for.
         simulate: Opens it where it opens fastest and gives the same numbers, however slowly; for many trials.
         manifest: Of the float model.
         feeds: Preprocessed calibration images.
@@ -71,7 +72,7 @@ class Bench:
 
     def measure_loss(self, recipe: Recipe, open_engine: OpenEngine) -> float:
         """Return the detection-output loss of a recipe on all feeds."""
-        engine = open_engine(self.quantizer(recipe))
+        engine = open_engine(recipe)
         try:
             return self.loss([engine.infer(feed) for feed in self.feeds])
         finally:
@@ -127,7 +128,11 @@ def choose_recipe(
 def rank_groups(
     bench: Bench, recipe: Recipe, *, progress: Callable[[int, int], None] | None = None
 ) -> list[Sensitivity]:
-    """Return by how much the loss falls when one group alone goes back to float, the most sensitive group first."""
+    """Return by how much the loss falls when one group alone goes back to float, the most sensitive group first.
+
+    A recipe of NNCF is ranked by our own of the same target: quantizing once for each group would take too long.
+    """
+    recipe = replace(recipe, nncf=False)
     placement = bench.quantizer.placement(recipe)
     quantized = dict.fromkeys(group for name in placement.weights if (group := group_of(name)) is not None)
     whole = bench.measure_loss(recipe, bench.simulate)
@@ -154,6 +159,8 @@ def _structures(base: Recipe) -> list[Recipe]:
     variants = [replace(base, attention="int8")]
     if base.target.startswith("openvino"):
         variants.append(replace(base, join_concats=True))
+        if find_spec("nncf") is not None:
+            variants.append(replace(base, nncf=True))
     return variants
 
 
@@ -178,7 +185,7 @@ def _is_faster(own: LatencySummary | None, other: LatencySummary | None) -> bool
 
 
 def _time(bench: Bench, recipes: Sequence[Recipe]) -> dict[Recipe, LatencySummary]:
-    engines = {recipe: bench.open_engine(bench.quantizer(recipe)) for recipe in recipes}
+    engines = {recipe: bench.open_engine(recipe) for recipe in recipes}
     feed = bench.feeds[0]
     runners = {str(index): (lambda engine=engine: engine.infer(feed)) for index, engine in enumerate(engines.values())}
     try:

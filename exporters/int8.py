@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -18,36 +17,25 @@ from ..calibration.card import write_card
 from ..calibration.graph import graph_digest, load_model
 from ..calibration.guard import Verdict, judge, return_to_float
 from ..calibration.images import CalibrationImages
-from ..calibration.placement import Target, float_convolutions, runs_here, target_here
+from ..calibration.placement import Target, runs_here, target_here
 from ..calibration.quantize import Quantizer
 from ..calibration.recipe import Recipe
 from ..calibration.results import GuardResult
 from ..calibration.statistics import Statistics
 from ..calibration.tournament import Bench, choose_recipe, rank_groups
 from ..calibration.verdict import verdict_lines
-from ..errors import InputError, VerificationError
-from ..manifest import (
-    EMBEDDED_KEY,
-    Accuracy,
-    Agreement,
-    Budget,
-    Calibration,
-    Format,
-    InputSpec,
-    Latency,
-    Manifest,
-    Report,
-)
+from ..errors import InputError
+from ..manifest import Accuracy, Agreement, Budget, InputSpec, Latency, Report
 from ..metrics.evaluate import Evaluation
 from ..preprocess import Preprocessor
-from ..runtimes import Backend, Runtime
+from ..runtimes import Runtime
+from .int8_maker import Int8Maker
 
 if TYPE_CHECKING:
     from ..data.dataset import Sample
 
-__all__ = ["Int8Export", "Stage", "count_integer_convolutions", "int8_from_onnx"]
+__all__ = ["Int8Export", "Stage", "int8_from_onnx"]
 
-MODEL_NAME = "model.onnx"
 _LOSS_IMAGES = 16
 _AGREEMENT_IMAGES = 128
 _ROUNDING_IMAGES = 64
@@ -124,10 +112,10 @@ def int8_from_onnx(
     stage = stage or _quiet
     target = target or target_here(twin.manifest.format)
     _check_twins(source, twin, target)
-    engines = _Engines(twin.manifest.format, runs_here(target), threads)
     manifest, model = source.manifest, source.model_file.read_bytes()
     statistics.check(graph_digest(load_model(model)), manifest.input)
     quantizer = Quantizer(model, statistics)
+    maker = Int8Maker(quantizer, source, twin, images, native=runs_here(target), threads=threads)
     base = Recipe(target, adaround=adaround)
     if adaround:
         _learn_rounding(quantizer, model, images, base, manifest.input, stage)
@@ -138,11 +126,11 @@ def int8_from_onnx(
             float_runtime.infer,
             manifest,
             images.first(_LOSS_IMAGES).batches(preprocessor),
-            open_engine=engines.open,
-            simulate=engines.simulate,
+            open_engine=maker.open,
+            simulate=maker.simulate,
         )
         with stage("Trying recipes", 0, "recipes") as steps:
-            recipe, candidates = choose_recipe(bench, base, timed=engines.native, progress=steps)
+            recipe, candidates = choose_recipe(bench, base, timed=maker.native, progress=steps)
         with stage("Ranking layers", 0, "groups") as steps:
             ranking = rank_groups(bench, recipe, progress=steps)
 
@@ -154,21 +142,21 @@ def int8_from_onnx(
                 return judge(runtime, float_runtime, samples=samples, pictures=pictures, measured=seen, progress=steps)
 
         def holds(variant: Recipe) -> bool:
-            with Runtime.of(engines.open(quantizer(variant)), manifest) as runtime:
+            with Runtime.of(maker.open(variant), manifest) as runtime:
                 count = f"{len(variant.float_groups)} groups"
                 return compare(runtime, f"Comparing with {count} in float").holds(max_map_drop)
 
-        draft = _draft(quantizer, recipe, source, twin, statistics)
-        with engines.runtime(draft) as runtime:
+        draft = maker.draft(recipe)
+        with maker.runtime(draft) as runtime:
             measured = compare(runtime, "Comparing with float")
         if not measured.holds(max_map_drop):
             seen = measured.twin
-            recipe, ranking, _ = return_to_float(bench, recipe, ranking, holds, timed=engines.native)
-            draft = _draft(quantizer, recipe, source, twin, statistics)
-            with engines.runtime(draft) as runtime:
+            recipe, ranking, _ = return_to_float(bench, recipe, ranking, holds, timed=maker.native)
+            draft = maker.draft(recipe)
+            with maker.runtime(draft) as runtime:
                 measured = compare(runtime, "Comparing the result with float")
-        with engines.runtime(draft) as runtime:
-            times = _time(runtime, float_runtime, bench.feeds[0]) if engines.native else {}
+        with maker.runtime(draft) as runtime:
+            times = _time(runtime, float_runtime, bench.feeds[0]) if maker.native else {}
             result = GuardResult(
                 own=measured.own,
                 twin=measured.twin,
@@ -180,7 +168,7 @@ def int8_from_onnx(
                 engine=runtime.engine,
                 device=runtime.device,
                 threads=runtime.threads,
-                simulated=not engines.native,
+                simulated=not maker.native,
                 max_map_drop=max_map_drop,
                 held=measured.holds(max_map_drop),
                 candidates=tuple(candidates),
@@ -203,109 +191,6 @@ def int8_from_onnx(
 
     artifact = write_artifact(out, finished, draft.files, card=card, overwrite=overwrite)
     return Int8Export(artifact, result, verdict)
-
-
-def count_integer_convolutions(model: bytes) -> int:
-    """Return how many convolutions ONNX Runtime runs in integers here, as its own optimised graph tells."""
-    import onnx
-    import onnxruntime
-
-    with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder) / "optimised.onnx"
-        options = onnxruntime.SessionOptions()
-        options.optimized_model_filepath = str(place)
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3
-        onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        return sum(node.op_type == "QLinearConv" for node in onnx.load(place).graph.node)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Draft:
-    """An artifact that is not written yet."""
-
-    manifest: Manifest
-    files: dict[str, bytes]
-    content: bytes  # of the Q/DQ model, whatever the format
-
-
-def _draft(quantizer: Quantizer, recipe: Recipe, source: Artifact, twin: Artifact, statistics: Statistics) -> _Draft:
-    placement = quantizer.placement(recipe)
-    manifest = msgspec.structs.replace(
-        source.manifest,
-        format=twin.manifest.format,
-        precision="int8",
-        provenance=twin.manifest.provenance,
-        calibration=Calibration(
-            method=recipe.method,
-            split=statistics.split,
-            images=list(statistics.images),
-            images_digest=statistics.images_digest,
-            placement=recipe.target,
-            float_nodes=float_convolutions(quantizer.graph, placement),
-            reduced_range=recipe.reduced_range,
-            rounding="adaround" if recipe.adaround else "nearest",
-            attention=recipe.attention,
-            float_groups=sorted(recipe.float_groups),
-        ),
-        report=Report(),
-        files=[],
-    )
-    content = quantizer(recipe, metadata={EMBEDDED_KEY: manifest.to_embedded_json()})
-    if manifest.format == "openvino":
-        from .openvino_ir import count_int8_convolutions, openvino_files
-
-        files = openvino_files(content, manifest)
-        _refuse_float(count_int8_convolutions(content)[0], len(placement.weights), "OpenVINO")
-        return _Draft(manifest, files, content)
-    if recipe.target.startswith("ort-x86") and runs_here(recipe.target):
-        _refuse_float(count_integer_convolutions(content), len(placement.weights), "ONNX Runtime")
-    return _Draft(manifest, {MODEL_NAME: content}, content)
-
-
-def _refuse_float(found: int, wanted: int, engine: str) -> None:
-    if found < wanted:
-        raise VerificationError(
-            f"{engine} runs {found} of {wanted} quantized convolutions in integers",
-            remedy="report it with the engine's version; nothing was written",
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Engines:
-    """Opens candidates where they are measured."""
-
-    format: Format
-    native: bool  # whether this machine computes what the target would
-    threads: int | None
-
-    def open(self, content: bytes) -> Backend:
-        """Open a Q/DQ model on the target's engine, or as a simulation of it in float."""
-        if self.format == "openvino" and self.native:
-            from ..runtimes.openvino_backend import OpenVinoBackend
-
-            return OpenVinoBackend(content, device="cpu", threads=self.threads)
-        from ..runtimes.ort_backend import OrtBackend
-
-        return OrtBackend(content, device="cpu", threads=self.threads, optimize=self.native)
-
-    def simulate(self, content: bytes) -> Backend:
-        """Open a Q/DQ model where it opens fastest; OpenVINO takes a second for each."""
-        from ..runtimes.ort_backend import OrtBackend
-
-        return OrtBackend(content, device="cpu", threads=self.threads, optimize=self.native)
-
-    @contextmanager
-    def runtime(self, draft: _Draft) -> Iterator[Runtime]:
-        """Open a draft: the very files that will be written, or the simulation."""
-        if not self.native:
-            with Runtime.of(self.open(draft.content), draft.manifest) as runtime:
-                yield runtime
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            artifact = write_artifact(Path(folder) / "draft", draft.manifest, draft.files)
-            with Runtime(artifact, device="cpu", threads=self.threads) as runtime:
-                yield runtime
 
 
 def _learn_rounding(

@@ -15,7 +15,7 @@ from yolo12edge.calibration.placement import TARGETS, float_convolutions, place
 from yolo12edge.calibration.quantize import Quantizer
 from yolo12edge.calibration.recipe import Recipe
 from yolo12edge.errors import ExportError
-from yolo12edge.exporters.int8 import count_integer_convolutions
+from yolo12edge.exporters.int8_maker import count_integer_convolutions
 from yolo12edge.preprocess import Preprocessor
 
 HEAD_LAST = {f"model.21.cv{branch}.{index}.2" for branch in (2, 3) for index in range(3)}

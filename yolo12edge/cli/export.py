@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ..artifact import Artifact
+    from ..calibration.images import CalibrationImages
     from ..calibration.placement import Target
     from ..calibration.statistics import Statistics
     from ._data import ExportData
@@ -70,7 +71,7 @@ def export(
     given = read_export_data(data, needed=int8)
     names = _Names.of(source, format=format, out=out, target=target)
     wanted = [] if source.is_dir() and format == "onnx" else [names.fp32]
-    wanted += [names.int8] * int8 + [names.fp16] * fp16 + [names.statistics] * (int8 and calibration is None)
+    wanted += [names.int8] * int8 + [names.fp16] * fp16
     _refuse_early(source, given, wanted, overwrite)
     with tempfile.TemporaryDirectory() as scratch:
         if source.is_dir():
@@ -90,7 +91,7 @@ def export(
         lines: list[str] = []
         held = True
         if int8:
-            statistics = _statistics(onnx, given, names.statistics, calibration)
+            statistics = _statistics(onnx, given, names.statistics, calibration, overwrite=overwrite)
             artifact, lines, held = _int8(
                 onnx,
                 artifacts[0],
@@ -174,8 +175,13 @@ def _float_artifacts(
     return artifacts
 
 
-def _statistics(onnx: Artifact, given: ExportData, place: Path, calibration: Path | None) -> Statistics:
-    """Read the statistics of an earlier pass, or make that pass and keep what it found."""
+def _statistics(
+    onnx: Artifact, given: ExportData, place: Path, calibration: Path | None, *, overwrite: bool
+) -> Statistics:
+    """Read the statistics of an earlier pass, or make that pass and keep what it found.
+
+    A file of the very same model and images is used again: so an export that was interrupted goes on after the pass.
+    """
     from ..calibration.graph import graph_digest, load_model
     from ..calibration.observe import observe
     from ..calibration.statistics import Statistics
@@ -183,9 +189,12 @@ def _statistics(onnx: Artifact, given: ExportData, place: Path, calibration: Pat
     from ._console import console
 
     assert given.calibration is not None
+    model = onnx.model_file.read_bytes()
+    digest = graph_digest(load_model(model))
+    known = _fitting(place, digest, given.calibration) if calibration is None else None
     if calibration is not None:
         statistics = Statistics.load(calibration)
-        statistics.check(graph_digest(load_model(onnx.model_file.read_bytes())), onnx.manifest.input)
+        statistics.check(digest, onnx.manifest.input)
         seen = {(given.calibration.root / name).resolve() for name in statistics.images}
         if scored := [sample for sample in given.scored if sample.image.resolve() in seen]:
             raise InputError(
@@ -193,14 +202,35 @@ def _statistics(onnx: Artifact, given: ExportData, place: Path, calibration: Pat
                 expected="other images",
                 remedy="calibrate again with this --data",
             )
+    elif known is not None:
+        statistics = known
+        console.print(f"Calibrated before on these images: {place}", markup=False, soft_wrap=True)
     else:
+        if place.exists() and not overwrite:
+            raise InputError(
+                f"{place} holds statistics of another model or of other images",
+                remedy="add --overwrite, or choose another --out",
+            )
         images = given.calibration
         with stage("Calibrating", len(images.paths), "images") as steps:
-            statistics = observe(onnx.model_file.read_bytes(), images, onnx.manifest.input, progress=steps)
+            statistics = observe(model, images, onnx.manifest.input, progress=steps)
         statistics.save(place)
     for caution in filter(None, (given.calibration.caution(), statistics.caution())):
         console.print(caution, markup=False, soft_wrap=True, style="yellow")
     return statistics
+
+
+def _fitting(place: Path, digest: str, images: CalibrationImages) -> Statistics | None:
+    """Return the statistics at ``place`` if they are of this model and these images."""
+    from ..calibration.statistics import Statistics
+    from ..errors import InputError
+
+    try:
+        statistics = Statistics.load(place)
+    except InputError:
+        return None
+    fits = statistics.model_digest == digest and statistics.images_digest == images.digest()
+    return statistics if fits else None
 
 
 def _int8(

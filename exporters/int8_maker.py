@@ -1,0 +1,164 @@
+"""Making INT8 models by recipe, and opening them where they are measured."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from ..artifact import Artifact, write_artifact
+from ..calibration.images import CalibrationImages
+from ..calibration.placement import float_convolutions, runs_here
+from ..calibration.quantize import Quantizer
+from ..calibration.recipe import Recipe
+from ..errors import VerificationError
+from ..manifest import EMBEDDED_KEY, Calibration, Manifest, Report
+from ..runtimes import Backend, Runtime
+from .onnx_from_torch import MODEL_NAME
+
+__all__ = ["Int8Draft", "Int8Maker", "count_integer_convolutions"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Int8Draft:
+    """An INT8 artifact that is not written yet.
+
+    Attributes:
+        recipe: How it was made.
+        manifest: Of the artifact, its report still empty.
+        files: Its files by name, the model first.
+    """
+
+    recipe: Recipe
+    manifest: Manifest
+    files: dict[str, bytes]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Int8Maker:
+    """Makes and opens the INT8 models of one float model.
+
+    Attributes:
+        quantizer: Of the float model.
+        source: The float ONNX artifact.
+        twin: The float artifact of the format to make.
+        images: The calibration images.
+        native: Whether this machine computes what the target would; else that is simulated in ONNX Runtime.
+        threads: CPU threads of the engines.
+    """
+
+    quantizer: Quantizer
+    source: Artifact
+    twin: Artifact
+    images: CalibrationImages
+    native: bool
+    threads: int | None
+    _nncf: dict[Recipe, dict[str, bytes]] = field(default_factory=dict)
+
+    def open(self, recipe: Recipe) -> Backend:
+        """Open a recipe's model on the target's engine, or as a simulation of it in float.
+
+        Raises:
+            Yolo12EdgeError: If it cannot be made, or the engine cannot run it.
+        """
+        if not self.native or self.twin.manifest.format != "openvino":
+            return self.simulate(recipe)
+        from ..runtimes.openvino_backend import OpenVinoBackend
+
+        if recipe.nncf:
+            with tempfile.TemporaryDirectory() as folder:
+                artifact = write_artifact(Path(folder) / "draft", (draft := self.draft(recipe)).manifest, draft.files)
+                return OpenVinoBackend(artifact.model_file, device="cpu", threads=self.threads)
+        return OpenVinoBackend(self.quantizer(recipe), device="cpu", threads=self.threads)
+
+    def simulate(self, recipe: Recipe) -> Backend:
+        """Open a recipe's model in ONNX Runtime: the quickest way to the numbers, whatever the engine."""
+        from ..runtimes.ort_backend import OrtBackend
+
+        return OrtBackend(self.quantizer(recipe), device="cpu", threads=self.threads, optimize=self.native)
+
+    def draft(self, recipe: Recipe) -> Int8Draft:
+        """Make the artifact of a recipe.
+
+        Raises:
+            VerificationError: If the engine would not run the quantized convolutions in integers.
+        """
+        manifest = self._manifest(recipe)
+        if recipe.nncf:
+            from .openvino_nncf import nncf_files
+
+            if recipe not in self._nncf:  # each takes as long as a whole calibration
+                self._nncf[recipe] = nncf_files(self.source, manifest, recipe, self.images)
+            return Int8Draft(recipe, manifest, self._nncf[recipe])
+        content = self.quantizer(recipe, metadata={EMBEDDED_KEY: manifest.to_embedded_json()})
+        wanted = len(self.quantizer.placement(recipe).weights)
+        if manifest.format == "openvino":
+            from .openvino_ir import count_int8_convolutions, openvino_files
+
+            _refuse_float(count_int8_convolutions(content)[0], wanted, "OpenVINO")
+            return Int8Draft(recipe, manifest, openvino_files(content, manifest))
+        if recipe.target.startswith("ort-x86") and runs_here(recipe.target):
+            _refuse_float(count_integer_convolutions(content), wanted, "ONNX Runtime")
+        return Int8Draft(recipe, manifest, {MODEL_NAME: content})
+
+    @contextmanager
+    def runtime(self, draft: Int8Draft) -> Iterator[Runtime]:
+        """Open a draft: the very files that will be written, or the simulation."""
+        if not self.native:
+            with Runtime.of(self.simulate(draft.recipe), draft.manifest) as runtime:
+                yield runtime
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            artifact = write_artifact(Path(folder) / "draft", draft.manifest, draft.files)
+            with Runtime(artifact, device="cpu", threads=self.threads) as runtime:
+                yield runtime
+
+    def _manifest(self, recipe: Recipe) -> Manifest:
+        statistics = self.quantizer.statistics
+        return msgspec.structs.replace(
+            self.source.manifest,
+            format=self.twin.manifest.format,
+            precision="int8",
+            provenance=self.twin.manifest.provenance,
+            calibration=Calibration(
+                method="nncf" if recipe.nncf else recipe.method,
+                split=statistics.split,
+                images=list(statistics.images),
+                images_digest=statistics.images_digest,
+                placement=recipe.target,
+                float_nodes=float_convolutions(self.quantizer.graph, self.quantizer.placement(recipe)),
+                reduced_range=recipe.reduced_range,
+                rounding="adaround" if recipe.adaround else "nearest",
+                attention=recipe.attention,
+                float_groups=sorted(recipe.float_groups),
+            ),
+            report=Report(),
+            files=[],
+        )
+
+
+def count_integer_convolutions(model: bytes) -> int:
+    """Return how many convolutions ONNX Runtime runs in integers here, as its own optimised graph tells."""
+    import onnx
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "optimised.onnx"
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(place)
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return sum(node.op_type == "QLinearConv" for node in onnx.load(place).graph.node)
+
+
+def _refuse_float(found: int, wanted: int, engine: str) -> None:
+    if found < wanted:
+        raise VerificationError(
+            f"{engine} runs {found} of {wanted} quantized convolutions in integers",
+            remedy="report it with the engine's version; nothing was written",
+        )

@@ -4,6 +4,7 @@ import json
 import struct
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import quoteattr
 
 import msgspec
 import pytest
@@ -196,6 +197,30 @@ def test_lone_onnx_file(tmp_path: Path) -> None:
     assert facts["files"][0]["bytes"] == path.stat().st_size
 
 
+def write_openvino(path: Path, value: str) -> Path:
+    layers = '<layers><layer><data offset="0" size="8"/></layer></layers>'
+    path.write_text(f"<net>{layers}<rt_info><yolo12edge value={quoteattr(value)}/></rt_info></net>")
+    path.with_suffix(".bin").write_bytes(b"8 bytes.")
+    return path
+
+
+def test_lone_openvino_file_and_its_weights(tmp_path: Path) -> None:
+    path = write_openvino(tmp_path / "my model.xml", manifest(format="openvino").to_embedded_json())
+    shown = run(str(path))
+    for text in ("OpenVINO file with embedded manifest", "YOLO12n (turbo)", "openvino, int8", "my model.bin"):
+        assert text in shown, text
+    facts = json.loads(run(str(path), "--json"))
+    assert facts["kind"] == "openvino"
+    assert [(file["path"], file["bytes"]) for file in facts["files"]] == [
+        ("my model.xml", path.stat().st_size),
+        ("my model.bin", 8),
+    ]
+    path.with_suffix(".bin").write_bytes(b"7 bytes")
+    assert "has 7 bytes" in run(str(path), code=1)
+    path.with_suffix(".bin").unlink()
+    assert "cannot read" in run(str(path), code=1)
+
+
 def test_checkpoint(tmp_path: Path) -> None:
     path = write_checkpoint(tmp_path / "best.safetensors")
     shown = run(str(path))
@@ -230,6 +255,8 @@ def test_no_escape_sequence_or_markup_of_the_file_reaches_the_terminal(tmp_path:
     [
         ("missing", None, InputError, "does not exist"),
         ("model.onnx", b"", ArtifactError, "no yolo12edge manifest"),
+        ("model.xml", b"<net/>", ArtifactError, "no yolo12edge manifest"),
+        ("model.xml", b"<html/>", ArtifactError, "not an OpenVINO model"),
         ("best.safetensors", b"x", CheckpointError, "not a safetensors file"),
         ("best.pt", b"x", InputError, "yolo12edge import"),
         ("manifest.json", b"{}", InputError, "yolo12edge inspect"),

@@ -132,7 +132,7 @@ def advice() -> list[str]:
         return ["VNNI: INT8 runs at full speed, with 8-bit weights."]
     if int8_saturates():
         return [
-            "No VNNI: INT8 sums saturate in ONNX Runtime on this processor, so use 7-bit weights for it "
+            "No VNNI: INT8 sums saturate on this processor, in ONNX Runtime and OpenVINO, so use 7-bit weights for it "
             "(the exporter's choice on such a machine); INT8 may be no faster than float here: measure."
         ]
     if features & {"dotprod", "i8mm"}:
@@ -163,7 +163,7 @@ sys.path[:] = {paths!r}
 sys.modules["openvino_telemetry"] = None  # or importing openvino would report to a server
 import json, importlib
 m = importlib.import_module({module!r})
-answer = {{"version": str(getattr(m, "__version__", "")), "devices": []}}
+answer = {{"version": str(getattr(m, "__version__", "")).split("-")[0], "devices": []}}
 try:
     answer["devices"] = [str(item) for item in {devices}]
 except Exception as error:

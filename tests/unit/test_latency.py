@@ -13,7 +13,14 @@ from yolo12edge.errors import InputError
 def test_runners_take_turns_in_alternating_order() -> None:
     calls: list[str] = []
     interleaved_latency({name: lambda name=name: calls.append(name) for name in "ab"}, repeats=3, warmup=1)
-    assert "".join(calls) == "ab" + "ab" + "ba" + "ab"
+    assert "".join(calls) == "ab" + "aabb" + "bbaa" + "aabb"  # each measured call follows one of its own
+
+
+def test_a_lone_runner_is_not_interrupted() -> None:
+    calls: list[str] = []
+    result = interleaved_latency({"a": lambda: calls.append("a")}, repeats=3, warmup=1)
+    assert len(calls) == 4
+    assert len(result["a"].samples_ms) == 3
 
 
 def test_each_runner_is_charged_its_own_time() -> None:

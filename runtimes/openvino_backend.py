@@ -61,6 +61,8 @@ class OpenVinoBackend:
             raise InputError(f"hint {hint!r} is not known", expected="'latency' or 'throughput'")
         ov = import_openvino()
         core = ov.Core()
+        # Weights mapped from the file would change under a running model, or end the process, if the file is rewritten.
+        core.set_property({"ENABLE_MMAP": False})
         target = _target(core, device)
         if cache is not None:
             core.set_property({"CACHE_DIR": str(_folder(cache))})

@@ -151,6 +151,17 @@ def test_arrays_that_are_not_contiguous_are_read_right(model, feeds):
     assert (backend.infer({"images": mirrored})["boxes"] == backend.infer(feeds[0])["boxes"]).all()
 
 
+def test_a_file_that_is_rewritten_does_not_change_a_running_model(model, feeds, tmp_path):
+    """As it would if the weights were mapped into memory, OpenVINO's default."""
+    for part in (model, model.with_suffix(".bin")):
+        shutil.copy(part, tmp_path)
+    backend = OpenVinoBackend(tmp_path / "model.xml", device="cpu", threads=1)
+    expected = backend.infer(feeds[0])
+    with (tmp_path / "model.bin").open("r+b") as file:
+        file.write(bytes(model.with_suffix(".bin").stat().st_size))
+    assert (backend.infer(feeds[0])["boxes"] == expected["boxes"]).all()
+
+
 def test_throughput_gives_the_same_numbers(model, feeds):
     quick = OpenVinoBackend(model, device="cpu", threads=1)
     much = OpenVinoBackend(model, device="cpu", threads=1, hint="throughput")

@@ -10,7 +10,7 @@ from threading import Lock
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from ..errors import ArtifactError, MissingDependencyError
+from ..errors import ArtifactError, ExportError, MissingDependencyError
 from ..openvino_metadata import find_weights
 
 if TYPE_CHECKING:
@@ -43,14 +43,15 @@ def import_nncf() -> ModuleType:
     """Import ``nncf`` without its telemetry, which is OpenVINO's.
 
     Raises:
-        MissingDependencyError: If nncf is not installed.
+        MissingDependencyError: If openvino is not installed.
+        ExportError: If nncf is not.
     """
     import_openvino()
     with _importing, _hidden(_TELEMETRY):
         try:
             import nncf
         except ImportError as error:
-            raise MissingDependencyError("nncf", extra="openvino", purpose="to quantize with NNCF") from error
+            raise ExportError("the package 'nncf' is not installed", remedy="pip install nncf") from error
     return nncf  # type: ignore[no-any-return]
 
 

@@ -16,6 +16,8 @@ from yolo12edge.cli.inspect import describe, inspect
 from yolo12edge.errors import ArtifactError, CheckpointError, InputError
 from yolo12edge.manifest import (
     Accuracy,
+    Agreement,
+    Budget,
     Calibration,
     InputSpec,
     Latency,
@@ -55,9 +57,11 @@ def manifest(**changes: object) -> Manifest:
             split="train",
             images=["a.jpg", "b.jpg"],
             images_digest="cd" * 32,
-            placement="ort_x86",
+            placement="ort-x86",
             float_nodes=["/head/Conv"],
             reduced_range=True,
+            rounding="adaround",
+            float_groups=["model.2", "model.6.m.0.0.attn"],
         ),
         report=Report(
             parity=Parity(source="checkpoint", images=4, max_box_error_px=0.01, max_score_error=1e-5),
@@ -73,6 +77,8 @@ def manifest(**changes: object) -> Manifest:
                 reference_ap50=0.85,
                 reference_ap75=0.595,
             ),
+            agreement=Agreement(images=87, f1=0.975, mean_iou=0.98, score_shift=-0.012, reference="fp32"),
+            budget=Budget(max_map_drop=0.5, held=False),
             latency=Latency(
                 engine="onnxruntime 1.20",
                 device="cpu",
@@ -144,7 +150,11 @@ def test_artifact_shows_everything(artifact: Artifact) -> None:
         "onnx, int8",
         "images: 1x3x320x640 float32",
         "boxes: 1x4x4200 float32",
-        "percentile over 2 images of 'train', placement ort_x86, 1 nodes kept float, 7-bit weights",
+        "percentile over 2 images of 'train', for ort-x86, 1 convolutions float, attention float, 7-bit weights",
+        "rounded by AdaRound",
+        "model.2, model.6.m.0.0.attn",
+        "0.5 points of AP50-95, NOT held",
+        "with fp32 on 87 images: 97.5 % of the detections, confidence -0.0120",
         "boxes within 0.01 px",
         "53.00",
         "-1.00",

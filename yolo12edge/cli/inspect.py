@@ -140,12 +140,16 @@ def _weights_beside(path: Path) -> dict[str, Any]:
 
 
 def _measured_warnings(manifest: Manifest) -> list[str]:
-    latency = manifest.report.latency
+    latency, budget = manifest.report.latency, manifest.report.budget
+    found = []
+    if budget is not None and not budget.held:
+        found.append(f"it loses more accuracy than was allowed ({budget.max_map_drop:g} points of AP50-95).")
     if latency is None or manifest.precision == "fp32" or latency.median_ms < latency.reference_median_ms:
-        return []
+        return found
     return [
+        *found,
         f"{manifest.precision} is not faster than {latency.reference} where it was measured ({latency.device}): "
-        "ship the float artifact for such a device."
+        "ship the float artifact for such a device.",
     ]
 
 
@@ -230,17 +234,36 @@ def _manifest_rows(manifest: Manifest) -> list[tuple[str, str]]:
         rows.append(
             (
                 "calibration",
-                f"{calibration.method} over {len(calibration.images)} images of {calibration.split!r}, placement "
-                f"{calibration.placement}, {len(calibration.float_nodes)} nodes kept float, "
-                f"{7 if calibration.reduced_range else 8}-bit weights",
+                f"{calibration.method} over {len(calibration.images)} images of {calibration.split!r}, for "
+                f"{calibration.placement}, {len(calibration.float_nodes)} convolutions float, attention "
+                f"{calibration.attention}, {7 if calibration.reduced_range else 8}-bit weights rounded "
+                + ("to the nearest" if calibration.rounding == "nearest" else "by AdaRound"),
+            )
+        )
+        if calibration.float_groups:
+            rows.append(("back to float", ", ".join(calibration.float_groups)))
+    if budget := manifest.report.budget:
+        rows.append(
+            (
+                "budget",
+                f"{budget.max_map_drop:g} points of AP50-95, {'held' if budget.held else 'NOT held'}"
+                + (", simulated in float" if budget.simulated else ""),
             )
         )
     if parity := manifest.report.parity:
         rows.append(
             (
-                "agreement",
+                "parity",
                 f"with {parity.source} on {parity.images} images: boxes within {parity.max_box_error_px:.3g} px, "
                 f"scores within {parity.max_score_error:.3g}",
+            )
+        )
+    if agreement := manifest.report.agreement:
+        rows.append(
+            (
+                "agreement",
+                f"with {agreement.reference} on {agreement.images} images: {100 * agreement.f1:.1f} % of the detections, "
+                f"confidence {agreement.score_shift:+.4f}",
             )
         )
     versions = ", ".join(f"{name} {version}" for name, version in manifest.provenance.versions.items())

@@ -262,8 +262,8 @@ def _manifest_rows(manifest: Manifest) -> list[tuple[str, str]]:
         rows.append(
             (
                 "agreement",
-                f"with {agreement.reference} on {agreement.images} images: {100 * agreement.f1:.1f} % of the detections, "
-                f"confidence {agreement.score_shift:+.4f}",
+                f"with {agreement.reference} on {agreement.images} images: {100 * agreement.f1:.1f} % of the "
+                f"detections, confidence {agreement.score_shift:+.4f}",
             )
         )
     versions = ", ".join(f"{name} {version}" for name, version in manifest.provenance.versions.items())

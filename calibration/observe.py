@@ -175,15 +175,11 @@ def activations(
     from ..runtimes.ort_backend import OrtBackend
 
     inner = [name for name in tensors if name != spec.name]
-    engine = OrtBackend(_cut(model, inner).SerializeToString(), device="cpu", threads=threads)
-    try:
-        for image in images.batches(Preprocessor(spec)):
-            found = engine.infer({spec.name: image})
-            if len(inner) < len(tensors):
-                found[spec.name] = image
-            yield {name: found[name] for name in tensors}
-    finally:
-        engine.close()
+    # A model without a node cannot be opened.
+    engine = OrtBackend(_cut(model, inner).SerializeToString(), device="cpu", threads=threads) if inner else None
+    for image in images.batches(Preprocessor(spec)):
+        found = {spec.name: image, **(engine.infer({spec.name: image}) if engine else {})}
+        yield {name: found[name] for name in tensors}
 
 
 def parts_of(model: onnx.ModelProto, tensors: Sequence[str], *, limit: int = _FETCHED) -> list[list[str]]:

@@ -16,7 +16,7 @@ from ..preprocess import Preprocessor
 from ..runtimes.cores import physical_cores
 from .graph import Graph, graph_digest, load_model, observable_tensors
 from .images import CalibrationImages
-from .statistics import BINS, Statistics, TensorStatistics
+from .tensor_statistics import BINS, Statistics, TensorStatistics
 
 if TYPE_CHECKING:
     import onnx

@@ -14,7 +14,7 @@ from .placement import Placement, place
 from .quantizers import QuantParams, activation_params, largest_weight, quantize_weight
 from .ranges import solve_range
 from .recipe import Recipe
-from .statistics import Statistics
+from .tensor_statistics import Statistics
 from .weights import bias_correction
 
 if TYPE_CHECKING:

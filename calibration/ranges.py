@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from .statistics import BINS, TensorStatistics
+from .tensor_statistics import BINS, TensorStatistics
 
 __all__ = ["METHODS", "Method", "solve_range"]
 

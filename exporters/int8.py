@@ -21,7 +21,7 @@ from ..calibration.placement import Target, runs_here, target_here
 from ..calibration.quantize import Quantizer
 from ..calibration.recipe import Recipe
 from ..calibration.results import GuardResult
-from ..calibration.statistics import Statistics
+from ..calibration.tensor_statistics import Statistics
 from ..calibration.tournament import Bench, choose_recipe, rank_groups
 from ..calibration.verdict import verdict_lines
 from ..errors import InputError

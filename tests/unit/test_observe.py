@@ -17,7 +17,7 @@ from onnx import numpy_helper
 from yolo12edge.calibration.graph import Graph, graph_digest, load_model, observable_tensors
 from yolo12edge.calibration.images import images_of_folder
 from yolo12edge.calibration.observe import TensorObserver, observe, parts_of
-from yolo12edge.calibration.statistics import BINS
+from yolo12edge.calibration.tensor_statistics import BINS
 from yolo12edge.errors import ExportError, InputError
 from yolo12edge.preprocess import Preprocessor
 

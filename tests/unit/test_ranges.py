@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from yolo12edge.calibration.observe import TensorObserver
 from yolo12edge.calibration.quantizers import activation_params
 from yolo12edge.calibration.ranges import METHODS, _divergence, solve_range
-from yolo12edge.calibration.statistics import BINS, TensorStatistics
+from yolo12edge.calibration.tensor_statistics import BINS, TensorStatistics
 
 
 def statistics_of(*parts: np.ndarray) -> TensorStatistics:

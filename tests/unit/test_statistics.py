@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from yolo12edge.calibration.observe import TensorObserver
-from yolo12edge.calibration.statistics import BINS, Statistics
+from yolo12edge.calibration.tensor_statistics import BINS, Statistics
 from yolo12edge.errors import InputError
 from yolo12edge.manifest import InputSpec
 

@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 from ..errors import Yolo12EdgeError
-from . import demo, doctor, export, import_checkpoint, inspect, predict, train, val
+from . import calibrate, demo, doctor, export, import_checkpoint, inspect, predict, train, val
 
 __all__ = ["app", "main"]
 
@@ -31,6 +31,7 @@ app.command()(train.train)
 app.command()(val.val)
 app.command()(predict.predict)
 app.command()(export.export)
+app.command()(calibrate.calibrate)
 app.command("import")(import_checkpoint.import_)
 app.command()(inspect.inspect)
 app.command()(doctor.doctor)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..artifact import Artifact
     from ..calibration.images import CalibrationImages
     from ..calibration.placement import Target
-    from ..calibration.statistics import Statistics
+    from ..calibration.tensor_statistics import Statistics
     from ._data import ExportData
 
 __all__ = ["export", "stage"]
@@ -184,7 +184,7 @@ def _statistics(
     """
     from ..calibration.graph import graph_digest, load_model
     from ..calibration.observe import observe
-    from ..calibration.statistics import Statistics
+    from ..calibration.tensor_statistics import Statistics
     from ..errors import InputError
     from ._console import console
 
@@ -222,7 +222,7 @@ def _statistics(
 
 def _fitting(place: Path, digest: str, images: CalibrationImages) -> Statistics | None:
     """Return the statistics at ``place`` if they are of this model and these images."""
-    from ..calibration.statistics import Statistics
+    from ..calibration.tensor_statistics import Statistics
     from ..errors import InputError
 
     try:

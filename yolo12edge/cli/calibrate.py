@@ -1,0 +1,114 @@
+"""``yolo12edge calibrate``: record once what INT8 needs to know of a model on real images."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ..artifact import Artifact
+    from ..calibration.images import CalibrationImages
+    from ..calibration.tensor_statistics import Statistics
+
+__all__ = ["calibrate"]
+
+_VERIFY_IMAGES = 4
+
+
+def calibrate(
+    source: Annotated[Path, typer.Argument(help="A .safetensors checkpoint, or an FP32 ONNX artifact.")],
+    *,
+    data: Annotated[Path, typer.Option(help="data.yaml, or a folder of images like those that the device will see.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to write.", show_default="NAME.calibration.npz")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="How many images to take, at most.")] = 512,
+    seed: Annotated[int, typer.Option(help="The same seed chooses the same images.")] = 0,
+    imgsz: Annotated[int | None, typer.Option(help="Side of the network input, a multiple of 32.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file of that name.")] = False,
+) -> None:
+    """Run the float model on calibration images and write what its tensors hold.
+
+    `yolo12edge export --int8 --calibration FILE` makes INT8 artifacts from the file, for any target, without running
+    the images again. Of a dataset, images of the training split are taken, the rare classes first; never those of its
+    val split.
+    """
+    from ..errors import InputError
+    from ._console import console, plain
+    from ._console import out as results
+    from ._data import read_export_data
+
+    name = source.name.removesuffix("-fp32") if source.is_dir() else source.stem
+    place = source.parent / f"{name}.calibration.npz" if output is None else output
+    if place.exists() and (place.is_dir() or not overwrite):
+        raise InputError(f"{place} is there already", remedy="add --overwrite, or choose another file with -o")
+    images = read_export_data(data, needed=True, count=count, seed=seed).calibration
+    assert images is not None
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        statistics = _observe(_float_artifact(source, images, imgsz=imgsz, scratch=Path(scratch)), images)
+    statistics.save(place)
+    results.print(_table(statistics, place, seconds=time.monotonic() - begin))
+    for caution in filter(None, (images.caution(), statistics.caution())):
+        console.print(plain(caution, "yellow"), soft_wrap=True)
+    console.print(plain(f"Written: {place}"), soft_wrap=True)
+
+
+def _float_artifact(source: Path, images: CalibrationImages, *, imgsz: int | None, scratch: Path) -> Artifact:
+    """Open the FP32 ONNX artifact, or make it from the checkpoint."""
+    from ..artifact import Artifact
+    from ..errors import InputError
+    from ..exporters import onnx_from_checkpoint
+    from ._console import console
+
+    if source.is_dir():
+        if imgsz is not None:
+            raise InputError("the image size of an artifact is fixed", remedy="calibrate the checkpoint")
+        artifact = Artifact.load(source)
+        manifest = artifact.manifest
+        if manifest.format != "onnx" or manifest.precision != "fp32":
+            raise InputError(
+                f"{source} is {manifest.precision} {manifest.format}",
+                expected="fp32 onnx, from which every INT8 artifact is made",
+                remedy="calibrate the checkpoint, or the -fp32 artifact beside it",
+            )
+        return artifact
+    with console.status("Exporting to ONNX and comparing with PyTorch"):
+        return onnx_from_checkpoint(
+            source, scratch / "onnx", image_size=imgsz, images=images.first(_VERIFY_IMAGES).paths
+        )
+
+
+def _observe(artifact: Artifact, images: CalibrationImages) -> Statistics:
+    from ..calibration.observe import observe
+    from ._console import progress
+
+    with progress("Calibrating", unit="images") as steps:
+        return observe(artifact.model_file.read_bytes(), images, artifact.manifest.input, progress=steps.update)
+
+
+def _table(statistics: Statistics, place: Path, *, seconds: float) -> Table:
+    from rich.table import Table
+
+    from ._console import plain
+
+    spec, images = statistics.input, len(statistics.images)
+    source = "a folder" if statistics.split == "folder" else f"split {statistics.split}"
+    table = Table(title="Calibration", title_justify="left", show_header=False)
+    for row in (
+        ("images", f"{images}, of {source}"),
+        ("with an object at confidence 0.25", f"{statistics.images_with_objects}"),
+        ("network input", f"{spec.width} x {spec.height}"),
+        ("tensors", f"{len(statistics.tensors)}"),
+        ("time", f"{seconds:.1f} s"),
+        ("file", f"{place.stat().st_size / 1e6:.2f} MB"),
+        ("model digest", statistics.model_digest[:12]),
+    ):
+        table.add_row(*map(plain, row))
+    return table

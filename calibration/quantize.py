@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import InputError
 from .emit import QuantizedWeight, emit_qdq
 from .graph import Graph, load_model
 from .placement import Placement, place
@@ -20,10 +21,10 @@ from .weights import bias_correction
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Quantizer", "Rounding"]
+__all__ = ["Quantizer", "RoundWeight"]
 
 
-class Rounding(Protocol):
+class RoundWeight(Protocol):
     """Rounds a weight; see ``Quantizer.round_weight``."""
 
     def __call__(
@@ -49,7 +50,7 @@ class Quantizer:
         self.graph = Graph.of(load_model(model))
         self.statistics = statistics
         self._ranges: dict[tuple[str, str, bool], tuple[float, float]] = {}
-        self._weights: dict[tuple[str, bool, bool], QuantizedWeight] = {}
+        self._weights: dict[tuple[str, bool, str], QuantizedWeight] = {}
 
     def placement(self, recipe: Recipe) -> Placement:
         """Return where the recipe puts Q/DQ pairs."""
@@ -70,6 +71,7 @@ class Quantizer:
 
         Raises:
             ExportError: If the result is not valid ONNX.
+            InputError: If the recipe asks for a rounding that ``round_weight`` has not been given.
         """
         placement = self.placement(recipe)
         params = self.params(placement, recipe)
@@ -97,8 +99,8 @@ class Quantizer:
             self._ranges[key] = solve_range(statistics, recipe.method, symmetric=recipe.signed)
         return self._ranges[key]
 
-    def round_weight(self, name: str, recipe: Recipe, rounding: Rounding) -> None:
-        """Round the weight of a convolution by a method of its own, for recipes with ``adaround``.
+    def round_weight(self, name: str, recipe: Recipe, rounding: RoundWeight) -> None:
+        """Round the weight of a convolution by a method of its own, for recipes that ask for it.
 
         Args:
             name: Of the convolution.
@@ -109,13 +111,15 @@ class Quantizer:
         weight = self.graph.constants[node.input[1]]
         _, scales = quantize_weight(weight, reduced_range=recipe.reduced_range)
         integers = rounding(weight, scales, largest=largest_weight(recipe.reduced_range))
-        self._weights[name, recipe.reduced_range, True] = self._corrected(node, integers, scales)
+        self._weights[name, recipe.reduced_range, recipe.rounding] = self._corrected(node, integers, scales)
 
     def _weight(self, name: str, recipe: Recipe) -> QuantizedWeight:
-        key = (name, recipe.reduced_range, recipe.adaround)
+        key = (name, recipe.reduced_range, recipe.rounding)
         if key not in self._weights:
             node = self._node(name)
             weight = self.graph.constants[node.input[1]]
+            if recipe.rounding != "nearest":
+                raise InputError(f"the weight of {name} has not been rounded by {recipe.rounding}")
             integers, scales = quantize_weight(weight, reduced_range=recipe.reduced_range)
             self._weights[key] = self._corrected(node, integers, scales)
         return self._weights[key]

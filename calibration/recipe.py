@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from .placement import Attention, Target
 from .ranges import Method
 
-__all__ = ["Recipe"]
+__all__ = ["Recipe", "Rounding"]
+
+Rounding = Literal["nearest", "gptq", "adaround"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,8 @@ class Recipe:
         attention: See ``placement.place``.
         join_concats: See ``placement.place``.
         float_groups: Groups of nodes that stay float.
-        adaround: Whether weights are rounded by AdaRound instead of to the nearest.
+        rounding: How weights are rounded: each to the nearest, or together, so that the output of their layer changes
+            least (see ``adaround``); the latter two need ``Quantizer.round_weight`` first.
         nncf: Whether NNCF quantizes by its own defaults instead, with a pass of its own; for OpenVINO alone.
     """
 
@@ -29,7 +33,7 @@ class Recipe:
     attention: Attention = "float"
     join_concats: bool = False
     float_groups: frozenset[str] = frozenset()
-    adaround: bool = False
+    rounding: Rounding = "nearest"
     nncf: bool = False
 
     @property
@@ -52,6 +56,4 @@ class Recipe:
             parts.append("int8 attention")
         if self.join_concats:
             parts.append("joined concats")
-        if self.adaround:
-            parts.append("AdaRound")
         return ", ".join(parts)

@@ -132,7 +132,7 @@ class Int8Maker:
                 placement=recipe.target,
                 float_nodes=float_convolutions(self.quantizer.graph, self.quantizer.placement(recipe)),
                 reduced_range=recipe.reduced_range,
-                rounding="adaround" if recipe.adaround else "nearest",
+                rounding=recipe.rounding,
                 attention=recipe.attention,
                 float_groups=sorted(recipe.float_groups),
             ),

@@ -103,7 +103,7 @@ class Calibration(_Struct, frozen=True, kw_only=True):
     placement: str
     float_nodes: list[str]
     reduced_range: bool
-    rounding: Literal["nearest", "adaround"] = "nearest"
+    rounding: Literal["nearest", "gptq", "adaround"] = "nearest"
     attention: Literal["float", "int8"] = "float"
     float_groups: list[str] = []
 

@@ -237,7 +237,7 @@ def _manifest_rows(manifest: Manifest) -> list[tuple[str, str]]:
                 f"{calibration.method} over {len(calibration.images)} images of {calibration.split!r}, for "
                 f"{calibration.placement}, {len(calibration.float_nodes)} convolutions float, attention "
                 f"{calibration.attention}, {7 if calibration.reduced_range else 8}-bit weights rounded "
-                + ("to the nearest" if calibration.rounding == "nearest" else "by AdaRound"),
+                + {"nearest": "to the nearest", "gptq": "by GPTQ", "adaround": "by AdaRound"}[calibration.rounding],
             )
         )
         if calibration.float_groups:

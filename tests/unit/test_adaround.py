@@ -68,6 +68,20 @@ def test_inputs_that_do_not_vary_together_are_rounded_to_the_nearest(rounding):
 
 
 @pytest.mark.parametrize("rounding", ROUNDINGS)
+def test_clipped_weights_stay_clipped(rounding):
+    weight, gram = problem()
+    scales = np.abs(weight).max((1, 2, 3)) / 64 / 2
+    integers = rounding(weight, scales, gram, largest=64)
+    units = weight / scales[:, None, None, None]
+    assert (np.abs(units) > 66).any()
+    assert np.abs(integers.astype(int)).max() == 64
+    if rounding is adaround:
+        np.testing.assert_array_equal(integers[np.abs(units) > 64], 64 * np.sign(units[np.abs(units) > 64]))
+    nearest = np.clip(np.rint(units), -64, 64)
+    assert errors(weight, integers, scales, gram).sum() < errors(weight, nearest, scales, gram).sum()
+
+
+@pytest.mark.parametrize("rounding", ROUNDINGS)
 def test_dead_inputs_do_no_harm(rounding):
     weight, gram = problem(groups=2, inputs=8)
     gram[0] = 0

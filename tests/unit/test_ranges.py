@@ -46,14 +46,14 @@ def test_mse_range_is_as_good_as_brute_force(seed, symmetric):
 
 
 def test_percentile_leaves_out_the_outermost_values():
-    values = np.concatenate((np.linspace(-1, 1, 100000), [50.0]))
+    values = np.concatenate((np.linspace(-1, 1, 100000), [3.0]))
     low, high = solve_range(statistics_of(*np.array_split(values, 20)), "percentile", symmetric=False)
-    assert low == pytest.approx(-1, abs=0.02)
-    assert high == pytest.approx(1, abs=0.02)
+    assert low == pytest.approx(-1, abs=0.004)
+    assert high == pytest.approx(1, abs=0.004)
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("values", [[0.0, 0.0], [2.0, 3.0], [-3.0, -2.0], [-1e-30, 1e-30]])
+@pytest.mark.parametrize("values", [[0.0, 0.0], [2.0, 3.0], [-3.0, -2.0], [-1e-30, 1e-30], [1e-42, -2e-42]])
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_zero_lies_in_every_range_and_is_exact(method, values, symmetric):
     low, high = solve_range(statistics_of(np.array(values)), method, symmetric=symmetric)

@@ -142,6 +142,19 @@ def test_nothing_large_is_unpacked(file, monkeypatch):
         Statistics.load(file)
 
 
+def test_large_files_are_not_opened(file):
+    with file.open("r+b") as opened:
+        opened.truncate(300 << 20)
+    with pytest.raises(InputError, match="it has 300 MiB"):
+        Statistics.load(file)
+
+
+def test_a_description_cannot_be_a_heap_of_strings(file):
+    rewritten(file, meta={"images": [""] * 3_000_000})
+    with pytest.raises(InputError, match="its description has"):
+        Statistics.load(file)
+
+
 def test_a_header_cannot_claim_more_than_is_there(file):
     with zipfile.ZipFile(file) as archive:
         parts = {entry.filename: archive.read(entry) for entry in archive.infolist()}

@@ -13,7 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,21 @@ from yolo12edge.metrics import evaluate_runtime
 
 _SPEED_SIZE = 640
 _SCENES_SEED = 4  # the demo checkpoint was trained on the scenes of 1 and 3
-_FULL = {"scenes": 1000, "calibrated": 512, "repeats": 50, "observed": (64, 256)}
-_QUICK = {"scenes": 20, "calibrated": 32, "repeats": 3, "observed": (4, 8)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Amount:
+    """How much is measured: scenes to score and to calibrate on, calls, and images of the two timed calibrations."""
+
+    scenes: int
+    calibrated: int
+    repeats: int
+    few: int
+    many: int
+
+
+_FULL = _Amount(scenes=1000, calibrated=512, repeats=50, few=64, many=256)
+_QUICK = _Amount(scenes=20, calibrated=32, repeats=3, few=4, many=8)
 
 
 def main() -> None:
@@ -74,12 +87,12 @@ def main() -> None:
         out=work / f"{_slug(subject.name)}-{_SPEED_SIZE}",
         peer_python=options.peer_python,
     )
-    keep("speed", [_speed(subject, models.contenders, threads, amount["repeats"]) for threads in (1, 2)])
-    keep("calibration", _calibration(subjects[-1], work / "calibration", amount["observed"]))
+    keep("speed", [_speed(subject, models.contenders, threads, amount.repeats) for threads in (1, 2)])
+    keep("calibration", _calibration(subjects[-1], work / "calibration", (amount.few, amount.many)))
     print(markdown(results))
 
 
-def _subjects(options: argparse.Namespace, work: Path, amount: dict[str, Any]) -> list[Subject]:
+def _subjects(options: argparse.Namespace, work: Path, amount: _Amount) -> list[Subject]:
     """Return what is measured; the first is also timed, the last has images enough to calibrate on."""
     subjects = []
     if options.public:
@@ -91,7 +104,7 @@ def _subjects(options: argparse.Namespace, work: Path, amount: dict[str, Any]) -
         subjects.append(Subject(f"{options.trained.stem}, trained here", options.trained, options.data))
     scenes = work / "scenes"
     if not scenes.is_dir():
-        generate_scenes(scenes, train=amount["calibrated"], val=amount["scenes"], size=320, seed=_SCENES_SEED)
+        generate_scenes(scenes, train=amount.calibrated, val=amount.scenes, size=320, seed=_SCENES_SEED)
     return [*subjects, Subject("demo", DEMO_CHECKPOINT, scenes / "data.yaml")]
 
 
@@ -152,18 +165,11 @@ def _speed(subject: Subject, contenders: Iterable[Contender], threads: int, repe
 
 def _calibration(subject: Subject, out: Path, counts: tuple[int, int]) -> list[dict[str, Any]]:
     """Calibrate on few and on many images: time must grow with their number, and memory must not."""
-    images = sorted(read_dataset(subject.data).images("train"))
     yolo12edge("export", subject.checkpoint, "--imgsz", str(_SPEED_SIZE), "--out", out, "--overwrite")
     rows = []
     for count in counts:
-        folder = out / f"images-{count}"
-        folder.mkdir(exist_ok=True)
-        for image in images[:count]:
-            if not (folder / image.name).exists():
-                (folder / image.name).hardlink_to(image)
-        statistics = out / f"{count}.calibration.npz"
-        source = out / f"{subject.checkpoint.stem}-fp32"
-        cost = yolo12edge("calibrate", source, "--data", folder, "--out", statistics, "--overwrite")
+        command = ["calibrate", out / f"{subject.checkpoint.stem}-fp32", "--data", subject.data, "--count", str(count)]
+        cost = yolo12edge(*command, "--output", out / f"{count}.calibration.npz", "--overwrite")
         rows.append({"images": count, "image_size": _SPEED_SIZE, **asdict(cost)})
     return rows
 

@@ -59,7 +59,7 @@ def make_models(subject: Subject, *, image_size: int | None, out: Path, peer_pyt
     """
     stem = subject.checkpoint.stem
     onnx, statistics = out / f"{stem}-fp32", out / f"{stem}.calibration.npz"
-    common = ["--int8", "--data", subject.data, "--out", out, "--overwrite"]
+    common: list[str | Path] = ["--int8", "--data", subject.data, "--out", out, "--overwrite"]
     size = [] if image_size is None else ["--imgsz", str(image_size)]
     notes = out / "costs.json"
     costs = json.loads(notes.read_text(encoding="utf-8")) if notes.is_file() else {}

@@ -121,7 +121,7 @@ def _goals(results: dict[str, Any]) -> str:
             goal(f"points lost, {engine}, {subject}", 100 * (twin["ap"] - own["ap"]), limit, ".2f")
             for theirs in _nncf(part["rows"], engine):
                 goal(f"AP50-95 beside {theirs['name']}, {subject}", own["ap"], theirs["ap"], ".4f", least=True)
-            goal(f"size INT8 ÷ FP32, {engine}, {subject}", own["bytes"] / twin["bytes"], _SIZE, ".2f")
+            goal(f"size INT8 ÷ FP32, {engine}, {subject}", own["bytes"] / twin["bytes"], _SIZE, ".3f")
         if cost := part["costs"].get(FROM_STATISTICS):
             goal(f"seconds, {FROM_STATISTICS}, {subject}", cost["seconds"], _FROM_STATISTICS_S, ".0f")
     for part in results["speed"]:

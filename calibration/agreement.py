@@ -94,8 +94,9 @@ class OutputLoss:
         scores, wanted = own.scores[:, chosen], reference.scores[:, chosen]
         weight = np.maximum(scores.max(0), wanted.max(0)).astype(np.float64)
         apart = np.abs(scores - wanted).max(0) + 1 - _pair_iou(own.boxes[:, chosen].T, reference.boxes[:, chosen].T)
-        loss = float((weight * apart).sum() / max(weight.sum(), 1e-12))
-        return loss if np.isfinite(loss) else float("inf")
+        if not (np.isfinite(own.scores).all() and np.isfinite(own.boxes).all()):
+            return float("inf")
+        return float((weight * apart).sum() / max(weight.sum(), 1e-12))
 
 
 def _highest(score: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["QuantizedWeight", "emit_qdq"]
 
+_LARGEST_BIAS = 2.0**30  # half of int32: sums of products need room too
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QuantizedWeight:
@@ -99,11 +101,12 @@ def emit_qdq(
                 node.input[index] = f"{name}.dq"
         weight = weights.get(node.name)
         if weight is not None:
+            if placement.integer_bias:
+                weight = _room_for_bias(weight, float(params[original.input[0]].scale))
             constant_input(node, 1, weight.integers, weight.scales)
             if weight.bias is not None and placement.integer_bias:
                 product = np.float64(params[original.input[0]].scale) * weight.scales.astype(np.float64)
-                limit = 2.0**31 - 1
-                whole = np.clip(np.round(weight.bias.astype(np.float64) / product), -limit, limit)
+                whole = np.round(weight.bias.astype(np.float64) / product)
                 constant_input(node, 2, whole.astype(np.int32), product.astype(np.float32))
             elif weight.bias is not None:
                 node.input[2] = constant(f"{original.input[2]}.corrected", weight.bias)
@@ -118,3 +121,15 @@ def emit_qdq(
     result = checked_model(rebuilt, metadata)
     del result.graph.value_info[:]  # engines infer the shapes; the names of all these tensors are a part of the size
     return result
+
+
+def _room_for_bias(weight: QuantizedWeight, input_scale: float) -> QuantizedWeight:
+    """Give channels with tiny weights and a large bias coarser weights, so that the bias fits 32 bits beside them."""
+    if weight.bias is None:
+        return weight
+    least = np.abs(weight.bias.astype(np.float64)) / (input_scale * _LARGEST_BIAS)
+    scales = np.maximum(weight.scales, least).astype(np.float32)
+    if (scales == weight.scales).all():
+        return weight
+    ratio = (weight.scales / scales)[:, None, None, None]
+    return QuantizedWeight(np.rint(weight.integers * ratio).astype(np.int8), scales, weight.bias)

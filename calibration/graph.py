@@ -58,6 +58,8 @@ class Graph:
         consumers: dict[str, list[onnx.NodeProto]] = {}
         decoded: set[str] = set()
         for node in model.graph.node:
+            if node.op_type == "Conv" and (len(node.input) < 2 or node.input[1] not in constants):
+                raise ExportError(f"the weight of {node.name} is not a constant", expected="an exported model")
             reads = [name for name in node.input if name and name not in constants]
             for name in reads:
                 consumers.setdefault(name, []).append(node)
@@ -103,7 +105,10 @@ def load_model(content: bytes) -> onnx.ModelProto:
     except Exception as error:  # protobuf's DecodeError, whose package nothing else here needs
         raise ExportError(f"the model is not ONNX: {error}") from error
     for item in model.graph.initializer:
-        array = numpy_helper.to_array(item)
+        try:
+            array = numpy_helper.to_array(item)
+        except Exception as error:  # data cut short, of an unknown type, or kept in another file
+            raise ExportError(f"the constant {item.name} cannot be read: {error}") from error
         if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
             raise ExportError(
                 f"the weight {item.name} holds values that are not finite",

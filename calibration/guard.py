@@ -48,6 +48,8 @@ class Verdict:
         Without labels: whether it agrees with its twin as well as ``AGREEMENT_F1`` and ``AGREEMENT_SHIFT`` ask.
         """
         if self.own is None or self.twin is None:
+            if not self.agreement.reference_objects:
+                return False  # nothing was found, so nothing is known
             return self.agreement.f1 >= AGREEMENT_F1 and abs(self.agreement.score_shift) <= AGREEMENT_SHIFT
         return 100 * (self.twin.metrics.ap - self.own.metrics.ap) <= max_map_drop
 
@@ -98,7 +100,8 @@ def return_to_float(
 ) -> tuple[Recipe, list[Sensitivity], bool]:
     """Return groups to float, those first that gain most accuracy for each ms they cost, until the budget holds.
 
-    Groups go one, one more, two, four and so on at a time, because each step is measured on all labelled images.
+    Groups go one, one more, two, four and so on at a time, because each step is measured on all labelled images; those
+    that gained nothing alone go last.
 
     Args:
         bench: To measure what a group costs in time.
@@ -111,13 +114,17 @@ def return_to_float(
         The last recipe, the ranking with what was measured and done, and whether the budget holds.
     """
     useful = [item for item in ranking if item.gain > 0]
+    useless = [item for item in ranking if not item.gain > 0]
     costs = measure_costs(bench, recipe, [item.group for item in useful[:_TIMED]]) if timed else {}
     floor = max(0.05, 0.01 * max(costs.values(), default=0.0))  # ms; below that a cost is noise
     known = [replace(item, cost_ms=costs.get(item.group)) for item in useful]
-    order = sorted(known[:_TIMED], key=lambda item: -item.gain / max(item.cost_ms or 0.0, floor)) + known[_TIMED:]
+    order = (
+        sorted(known[:_TIMED], key=lambda item: -item.gain / max(item.cost_ms or 0.0, floor)) + known[_TIMED:] + useless
+    )
     done, step, held = 0, 1, False
     while done < len(order) and not held:
-        done, step = min(done + step, len(order)), max(1, done)
+        done = min(done + step, len(order))
+        step = done
         recipe = replace(recipe, float_groups=recipe.float_groups | {item.group for item in order[:done]})
         held = check(recipe)
     returned = recipe.float_groups

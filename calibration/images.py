@@ -17,7 +17,15 @@ from ..files import sha256_of
 from ..imaging.images import list_images, read_image
 from ..preprocess import Preprocessor
 
-__all__ = ["MAX_IMAGES", "CalibrationImages", "choose_images", "images_of_folder"]
+__all__ = [
+    "MAX_IMAGES",
+    "CalibrationImages",
+    "caution_of",
+    "choose_images",
+    "content_of",
+    "digest_of",
+    "images_of_folder",
+]
 
 MAX_IMAGES = 512
 """Gains flatten out below this number."""
@@ -50,14 +58,15 @@ class CalibrationImages:
         Raises:
             InputError: If a file cannot be read.
         """
-        total = hashlib.sha256()
-        for name, path in zip(self.names, self.paths, strict=True):
-            try:
-                content = sha256_of(path)
-            except OSError as error:
-                raise InputError(f"{path} cannot be read: {error.strerror}", expected="an image file") from error
-            total.update(f"{name}\0{content}\n".encode())
-        return total.hexdigest()
+        return digest_of(self.names, self.contents())
+
+    def contents(self) -> list[str]:
+        """Return the SHA-256 of each file, in order.
+
+        Raises:
+            InputError: If a file cannot be read.
+        """
+        return [content_of(path) for path in self.paths]
 
     def first(self, count: int) -> CalibrationImages:
         """Return the first images; as the order is balanced or random, they are a fair sample."""
@@ -65,13 +74,7 @@ class CalibrationImages:
 
     def caution(self) -> str:
         """Return a warning if there are too few images, else an empty string."""
-        if len(self.paths) >= _FEW_IMAGES:
-            return ""
-        return (
-            f"There are only {len(self.paths)} calibration images; {_FEW_IMAGES} are the least that make sense, and "
-            f"{MAX_IMAGES} are better. Values that no calibration image reaches are clipped on the device: expect lost "
-            "objects and lower confidence on images unlike these."
-        )
+        return caution_of(len(self.paths))
 
     def batches(self, preprocessor: Preprocessor) -> Iterator[npt.NDArray[np.float32]]:
         """Yield each image as network input, prepared exactly as the Runtime prepares a frame."""
@@ -96,14 +99,17 @@ def choose_images(
         split: Never the one that the result is scored on.
         count: How many at most.
         seed: The same seed chooses the same images.
-        exclude: Images that the result will be scored on, should some of them be in the split as well.
+        exclude: Images that the result will be scored on, should some of them, or copies, be in the split as well.
 
     Raises:
         DatasetError: If the split is not there or a label is wrong.
         InputError: If no image is left.
     """
-    scored = {path.resolve() for path in exclude}
+    excluded = list(exclude)
+    scored, contents = {path.resolve() for path in excluded}, {content_of(path) for path in excluded}
     samples = [sample for sample in dataset.samples(split) if sample.image.resolve() not in scored]
+    sizes = {path.stat().st_size for path in excluded}  # only equal sizes are worth a digest
+    samples = [s for s in samples if s.image.stat().st_size not in sizes or content_of(s.image) not in contents]
     if not samples:
         raise InputError(
             f"split {split!r} of {dataset.path} has no images to calibrate on",
@@ -120,6 +126,37 @@ def choose_images(
     while turns and len(chosen) < count:
         turns = [turn for turn in turns if _take(turn, chosen, count)]
     return CalibrationImages(split, dataset.path.parent, tuple(samples[index].image for index in chosen))
+
+
+def caution_of(count: int) -> str:
+    """Return a warning if so many calibration images are too few, else an empty string."""
+    if count >= _FEW_IMAGES:
+        return ""
+    return (
+        f"There are only {count} calibration images; {_FEW_IMAGES} are the least that make sense, and "
+        f"{MAX_IMAGES} are better. Values that no calibration image reaches are clipped on the device: expect lost "
+        "objects and lower confidence on images unlike these."
+    )
+
+
+def content_of(path: Path) -> str:
+    """Return the SHA-256 of an image file.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}", expected="an image file") from error
+
+
+def digest_of(names: Iterable[str], contents: Iterable[str]) -> str:
+    """Return the SHA-256 over names and contents, in order."""
+    total = hashlib.sha256()
+    for name, content in zip(names, contents, strict=True):
+        total.update(f"{name}\0{content}\n".encode())
+    return total.hexdigest()
 
 
 def images_of_folder(folder: Path, *, count: int = MAX_IMAGES, seed: int = 0) -> CalibrationImages:

@@ -60,7 +60,7 @@ def observe(
     if not images.paths:
         raise InputError("there is no image to calibrate with", remedy="give data with images: --data")
     proto = load_model(model)
-    digest = images.digest()
+    contents = images.contents()
     observers = {name: TensorObserver() for name in observable_tensors(Graph.of(proto))}
     parts = parts_of(proto, [*observers, _SCORES])
     threads = threads or physical_cores()
@@ -82,7 +82,7 @@ def observe(
         model_digest=graph_digest(proto),
         input=spec,
         images=tuple(images.names),
-        images_digest=digest,
+        contents=tuple(contents),
         split=images.split,
         images_with_objects=with_objects,
     )

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..errors import InputError
 from .emit import QuantizedWeight, emit_qdq
-from .graph import Graph, load_model
+from .graph import Graph, load_model, observable_tensors
 from .placement import Placement, place
 from .quantizers import QuantParams, activation_params, largest_weight, quantize_weight
 from .ranges import solve_range
@@ -44,11 +44,17 @@ class Quantizer:
     Raises:
         MissingDependencyError: If onnx is not installed.
         ExportError: If the model is not one that this project has exported.
+        InputError: If the statistics lack one of its tensors.
     """
 
     def __init__(self, model: bytes, statistics: Statistics) -> None:
         self.graph = Graph.of(load_model(model))
         self.statistics = statistics
+        if missing := [name for name in observable_tensors(self.graph) if name not in statistics.tensors]:
+            raise InputError(
+                f"the statistics lack {len(missing)} tensors of the model, such as {missing[0]}",
+                remedy="calibrate again with `yolo12edge calibrate`",
+            )
         self._ranges: dict[tuple[str, str, bool], tuple[float, float]] = {}
         self._weights: dict[tuple[str, bool, str], QuantizedWeight] = {}
 
@@ -133,6 +139,12 @@ class Quantizer:
         weight, bias = (self.graph.constants[name] for name in node.input[1:3])
         groups = next((item.i for item in node.attribute if item.name == "group"), 1)
         mean = self.statistics.tensors[node.input[0]].channel_mean
+        if len(mean) != weight.shape[1] * groups:
+            raise InputError(
+                f"the statistics of {node.input[0]} have {len(mean)} channels",
+                expected=f"{weight.shape[1] * groups}",
+                remedy="calibrate again with `yolo12edge calibrate`",
+            )
         back = integers.astype(np.float64) * scales.astype(np.float64)[:, None, None, None]
         shift = bias_correction(weight, back, mean, groups=groups)
         return QuantizedWeight(integers, scales, (bias + shift).astype(np.float32))

@@ -50,10 +50,9 @@ class Candidate:
     """One way to quantize that the tournament tried.
 
     Attributes:
-        name: Such as ``mse, attention float``.
+        name: Such as ``mse ranges, int8 attention``.
         loss: Detection-output loss against float on calibration images; NaN if it could not be measured.
         latency: Of the engine, or None where it was not timed.
-        ap: AP50-95, or None where it was not scored.
         chosen: Whether this one became the artifact.
         problem: Why it fell out, or empty.
     """
@@ -61,7 +60,6 @@ class Candidate:
     name: str
     loss: float
     latency: LatencySummary | None = None
-    ap: float | None = None
     chosen: bool = False
     problem: str = ""
 
@@ -103,6 +101,7 @@ class GuardResult:
         held: Whether the budget holds; without labels, whether the agreement is as good as ``guard`` asks.
         candidates: Of the tournament, in the order tried.
         sensitivity: One entry a group, the most sensitive first.
+        on_calibration_images: Whether the agreement had to be measured on images that were calibrated on.
     """
 
     own: Evaluation | None
@@ -120,6 +119,7 @@ class GuardResult:
     held: bool
     candidates: tuple[Candidate, ...]
     sensitivity: tuple[Sensitivity, ...]
+    on_calibration_images: bool = False
 
     @property
     def map_drop(self) -> float | None:

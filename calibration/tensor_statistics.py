@@ -18,6 +18,7 @@ from .. import __version__
 from ..errors import InputError
 from ..files import atomic_file
 from ..manifest import MANIFEST_LIMIT, InputSpec, Sha256
+from .images import digest_of
 
 __all__ = ["BINS", "SCHEMA_VERSION", "Statistics", "TensorStatistics"]
 
@@ -27,6 +28,7 @@ BINS = 4096
 SCHEMA_VERSION = 1
 
 _MAX_BYTES = 256 << 20  # of a file, and of what it unpacks to; YOLO12x needs an eighth
+_LARGEST = float(np.finfo(np.float32).max) / 4  # ranges of 8 bits must stay finite in float32
 _FEW_OBJECTS = 0.1  # share of images with an object below which they seem to be of another domain
 _MEMBERS = ("meta", "extremes", "counts", "channels", "channel_peak", "channel_mean")
 
@@ -70,7 +72,7 @@ class Statistics:
         model_digest: Of that model, see ``graph.graph_digest``.
         input: How the images were prepared.
         images: Names of the images that were seen, in order.
-        images_digest: SHA-256 over their names and contents.
+        contents: SHA-256 of each of these files.
         split: The split they are from, or ``folder``.
         images_with_objects: In how many of them the float model finds an object, at confidence 0.25 or more.
     """
@@ -79,7 +81,7 @@ class Statistics:
     model_digest: str
     input: InputSpec
     images: tuple[str, ...]
-    images_digest: str
+    contents: tuple[str, ...]
     split: str
     images_with_objects: int
 
@@ -107,6 +109,11 @@ class Statistics:
                 remedy="calibrate again with `yolo12edge calibrate`",
             )
 
+    @property
+    def images_digest(self) -> str:
+        """SHA-256 over names and contents of the images."""
+        return digest_of(self.images, self.contents)
+
     def caution(self) -> str:
         """Return a warning if the images seem to be of another domain than the model's, else an empty string."""
         if self.images_with_objects >= _FEW_OBJECTS * len(self.images):
@@ -129,7 +136,7 @@ class Statistics:
             model_digest=self.model_digest,
             input=self.input,
             images=self.images,
-            images_digest=self.images_digest,
+            contents=self.contents,
             images_with_objects=self.images_with_objects,
             split=self.split,
             tensors=list(self.tensors),
@@ -171,7 +178,7 @@ class Statistics:
             meta.model_digest,
             meta.input,
             meta.images,
-            meta.images_digest,
+            meta.contents,
             meta.split,
             meta.images_with_objects,
         )
@@ -184,7 +191,7 @@ class _Meta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     model_digest: Sha256
     input: InputSpec
     images: tuple[str, ...]
-    images_digest: Sha256
+    contents: tuple[Sha256, ...]
     images_with_objects: Annotated[int, msgspec.Meta(ge=0)]
     split: str
     tensors: Annotated[list[str], msgspec.Meta(min_length=1)]
@@ -207,6 +214,8 @@ class _Meta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         meta = msgspec.convert(raw, cls)
         if len(set(meta.tensors)) < len(meta.tensors):
             raise ValueError("a tensor is named twice")
+        if len(meta.images) != len(meta.contents):
+            raise ValueError(f"{len(meta.images)} images have {len(meta.contents)} digests")
         if not meta.images or meta.images_with_objects > len(meta.images):
             raise ValueError(f"{meta.images_with_objects} of {len(meta.images)} images have objects")
         return meta
@@ -231,9 +240,14 @@ def _array(content: bytes) -> npt.NDArray[Any]:
     file = io.BytesIO(content)
     if np.lib.format.read_magic(file) != (1, 0):
         raise ValueError("an array is of another format")
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    try:
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    except Exception as error:  # NumPy evaluates the header; a forged one fails in many ways
+        raise ValueError(f"the header of an array is damaged: {error}") from error
     if fortran or dtype.hasobject or dtype.itemsize == 0:
         raise ValueError(f"an array is of type {dtype}")
+    if not all(type(size) is int and size >= 0 for size in shape):
+        raise ValueError("an array has no sane shape")
     values = np.frombuffer(content, dtype, offset=file.tell())
     return values.reshape(shape)
 
@@ -257,7 +271,7 @@ def _tensors(names: list[str], members: dict[str, npt.NDArray[Any]]) -> dict[str
     if peak.dtype != np.float32 or mean.dtype != np.float64 or peak.shape != (total,) or mean.shape != (total,):
         raise ValueError(f"channel_peak and channel_mean are not float32 and float64 of shape ({total},)")
     low, high, limit = extremes.T
-    if not all(np.isfinite(item).all() for item in (extremes, peak, mean)):
+    if not all(np.isfinite(item).all() for item in (extremes, peak, mean)) or np.abs(extremes).max() > _LARGEST:
         raise ValueError("a value is not finite")
     if (low > high).any() or (np.maximum(-low, high) > limit).any() or (limit <= 0).any() or (peak < 0).any():
         raise ValueError("extremes contradict each other")

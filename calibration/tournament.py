@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
@@ -101,7 +102,7 @@ def choose_recipe(
         Yolo12EdgeError: If the default structure itself cannot be run; other candidates fall out with their reason.
     """
     tried: dict[Recipe, Candidate] = {}
-    total = len(METHODS) + len(_structures(base))
+    total = len(METHODS) + len(_structures(base, timed=timed))
     for method in METHODS:
         recipe = replace(base, method=method)
         tried[recipe] = Candidate(recipe.name, bench.measure_loss(recipe, bench.open_engine))
@@ -109,7 +110,7 @@ def choose_recipe(
             progress(len(tried), total)
     best = min(tried, key=lambda recipe: tried[recipe].loss)
     structures = [best]
-    for recipe in _structures(best):
+    for recipe in _structures(best, timed=timed):
         try:
             tried[recipe] = Candidate(recipe.name, bench.measure_loss(recipe, bench.open_engine))
             structures.append(recipe)
@@ -133,8 +134,8 @@ def rank_groups(
     A recipe of NNCF is ranked by our own of the same target: quantizing once for each group would take too long.
     """
     recipe = replace(recipe, nncf=False)
-    placement = bench.quantizer.placement(recipe)
-    quantized = dict.fromkeys(group for name in placement.weights if (group := group_of(name)) is not None)
+    reads = bench.quantizer.placement(recipe).reads
+    quantized = sorted({group for readers in reads.values() for name in readers if (group := group_of(name))})
     whole = bench.measure_loss(recipe, bench.simulate)
     found = []
     for index, group in enumerate(quantized):
@@ -142,24 +143,25 @@ def rank_groups(
         found.append(Sensitivity(group, whole - bench.measure_loss(variant, bench.simulate)))
         if progress is not None:
             progress(index + 1, len(quantized))
-    return sorted(found, key=lambda item: -item.gain)
+    return sorted(found, key=lambda item: -np.nan_to_num(item.gain, nan=-np.inf))
 
 
 def measure_costs(bench: Bench, recipe: Recipe, groups: Sequence[str]) -> dict[str, float]:
     """Return how many ms slower the engine gets when one group alone goes back to float, all in one run."""
+    recipe = replace(recipe, nncf=False)
     variants = {group: replace(recipe, float_groups=recipe.float_groups | {group}) for group in groups}
     times = _time(bench, [recipe, *variants.values()])
     return {group: times[variant].median_ms - times[recipe].median_ms for group, variant in variants.items()}
 
 
-def _structures(base: Recipe) -> list[Recipe]:
+def _structures(base: Recipe, *, timed: bool) -> list[Recipe]:
     """Return the variants of a recipe that change what runs in integers."""
     if base.target == "tensorrt":
         return []
     variants = [replace(base, attention="int8")]
     if base.target.startswith("openvino"):
         variants.append(replace(base, join_concats=True))
-        if find_spec("nncf") is not None:
+        if timed and find_spec("nncf") is not None:  # its model runs on OpenVINO alone
             variants.append(replace(base, nncf=True))
     return variants
 
@@ -185,12 +187,12 @@ def _is_faster(own: LatencySummary | None, other: LatencySummary | None) -> bool
 
 
 def _time(bench: Bench, recipes: Sequence[Recipe]) -> dict[Recipe, LatencySummary]:
-    engines = {recipe: bench.open_engine(recipe) for recipe in recipes}
     feed = bench.feeds[0]
-    runners = {str(index): (lambda engine=engine: engine.infer(feed)) for index, engine in enumerate(engines.values())}
-    try:
+    with ExitStack() as opened:
+        engines = []
+        for recipe in recipes:
+            engines.append(bench.open_engine(recipe))
+            opened.callback(engines[-1].close)
+        runners = {str(index): (lambda engine=engine: engine.infer(feed)) for index, engine in enumerate(engines)}
         times = interleaved_latency(runners, repeats=_REPEATS, warmup=_WARMUP)
-    finally:
-        for engine in engines.values():
-            engine.close()
     return dict(zip(recipes, times.values(), strict=True))

@@ -24,7 +24,8 @@ def verdict_lines(result: GuardResult, recipe: Recipe, *, name: str, twin: str) 
     if recipe.float_groups:
         lines.append(f"To float went back: {', '.join(sorted(recipe.float_groups))}.")
     if not result.held:
-        lines.append(f"The budget does NOT hold: ship {twin}, or allow more with --max-map-drop.")
+        remedy = "allow more with --max-map-drop" if result.map_drop is not None else "score it on labelled images"
+        lines.append(f"The budget does NOT hold: ship {twin}, or {remedy}.")
     speed = result.speedup
     if speed is None:
         lines.append(
@@ -57,8 +58,11 @@ def _accuracy(result: GuardResult) -> str:
         change = f"INT8 {'costs' if drop >= 0 else 'gains'} {abs(drop):.2f} points of AP50-95"
         return f"{change} (budget {result.max_map_drop:g})."
     agreement = result.agreement
+    if not agreement.reference_objects:
+        return "There are no labels to score on, and the float model finds nothing in the images: nothing is known."
+    where = "calibration images, for want of others" if result.on_calibration_images else "images"
     return (
-        f"There are no labels to score on, so INT8 was only compared with float: {100 * agreement.f1:.1f} % of the "
-        f"detections agree and confidences shift by {agreement.score_shift:+.3f} (wanted: {100 * AGREEMENT_F1:.0f} % "
-        f"and {AGREEMENT_SHIFT:g})."
+        f"There are no labels to score on, so INT8 was only compared with float, on {agreement.images} {where}: "
+        f"{100 * agreement.f1:.1f} % of the detections agree and confidences shift by {agreement.score_shift:+.3f} "
+        f"(wanted: {100 * AGREEMENT_F1:.0f} % and {AGREEMENT_SHIFT:g})."
     )

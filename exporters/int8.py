@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ from ..benchmark.latency import LatencySummary, interleaved_latency
 from ..calibration.card import write_card
 from ..calibration.graph import graph_digest, load_model
 from ..calibration.guard import Verdict, judge, return_to_float
-from ..calibration.images import CalibrationImages
+from ..calibration.images import CalibrationImages, content_of
 from ..calibration.placement import Target, runs_here, target_here
 from ..calibration.quantize import Quantizer
 from ..calibration.recipe import Recipe
@@ -24,7 +26,7 @@ from ..calibration.results import GuardResult
 from ..calibration.tensor_statistics import Statistics
 from ..calibration.tournament import Bench, choose_recipe, rank_groups
 from ..calibration.verdict import verdict_lines
-from ..errors import InputError
+from ..errors import InputError, MissingDependencyError
 from ..manifest import Accuracy, Agreement, Budget, InputSpec, Latency, Report
 from ..metrics.evaluate import Evaluation
 from ..preprocess import Preprocessor
@@ -69,6 +71,7 @@ def int8_from_onnx(
     images: CalibrationImages,
     target: Target | None = None,
     samples: Sequence[Sample] = (),
+    pictures: Sequence[Path] = (),
     dataset: str = "",
     split: str = "val",
     max_map_drop: float = 0.5,
@@ -91,6 +94,7 @@ def int8_from_onnx(
         target: Where it is to run; None takes this machine. For a machine unlike this one, accuracy is simulated and
             speed not measured.
         samples: Labelled images that were not calibrated on; without any, INT8 is judged by its agreement with float.
+        pictures: Where there are no labels, images to compare detections on; without any, the calibration images.
         dataset: Their dataset's name, for the report.
         split: Their split, for the report.
         max_map_drop: Points of AP50-95 that INT8 may lose.
@@ -105,13 +109,22 @@ def int8_from_onnx(
 
     Raises:
         InputError: If the source is not FP32 ONNX, the twin not of the same model, the statistics are of another
-            model, or ``out`` must not be replaced.
-        MissingDependencyError: If onnx or the engine is not installed.
+            model or of images that are to be scored, the budget is negative, or ``out`` must not be replaced.
+        MissingDependencyError: If onnx, the engine, matplotlib or faster-coco-eval is not installed.
         VerificationError: If the engine would not run the quantized convolutions in integers; nothing is written.
     """
     stage = stage or _quiet
     target = target or target_here(twin.manifest.format)
     _check_twins(source, twin, target)
+    if not (math.isfinite(max_map_drop) and max_map_drop >= 0):
+        raise InputError(f"max_map_drop is {max_map_drop}", expected="points of AP50-95, 0 or more")
+    for package in ("matplotlib", "faster_coco_eval"):  # needed at the very end, after minutes
+        if find_spec(package) is None:
+            name = package.replace("_", "-")
+            raise MissingDependencyError(name, extra="val", purpose="to measure INT8 and show the result")
+    if not any(len(sample) for sample in samples):
+        samples = ()  # images without objects say nothing about accuracy
+    _refuse_scored(statistics, [sample.image for sample in samples])
     manifest, model = source.manifest, source.model_file.read_bytes()
     statistics.check(graph_digest(load_model(model)), manifest.input)
     quantizer = Quantizer(model, statistics)
@@ -133,7 +146,10 @@ def int8_from_onnx(
         with stage("Ranking layers", 0, "groups") as steps:
             ranking = rank_groups(bench, recipe, progress=steps)
 
-        pictures = () if samples else images.first(_AGREEMENT_IMAGES).paths
+        if not pictures:
+            pictures = images.first(_AGREEMENT_IMAGES).paths
+        seen_before = set(statistics.contents)
+        overlap = not samples and any(content_of(path) in seen_before for path in pictures)
         seen: Evaluation | None = None  # the float twin's, measured once
 
         def compare(runtime: Runtime, what: str) -> Verdict:
@@ -142,8 +158,8 @@ def int8_from_onnx(
 
         def holds(variant: Recipe) -> bool:
             with Runtime.of(maker.open(variant), manifest) as runtime:
-                count = f"{len(variant.float_groups)} groups"
-                return compare(runtime, f"Comparing with {count} in float").holds(max_map_drop)
+                returned = len(variant.float_groups)
+                return compare(runtime, f"Comparing with {returned} of the groups in float").holds(max_map_drop)
 
         draft = maker.draft(recipe)
         with maker.runtime(draft) as runtime:
@@ -172,6 +188,7 @@ def int8_from_onnx(
                 held=measured.holds(max_map_drop),
                 candidates=tuple(candidates),
                 sensitivity=tuple(ranking),
+                on_calibration_images=overlap,
             )
     verdict = verdict_lines(result, recipe, name=Path(out).name, twin=twin.path.name)
     finished = msgspec.structs.replace(draft.manifest, report=_report(result, twin, dataset=dataset, split=split))
@@ -208,6 +225,17 @@ def _round_weights(
         for index, name in enumerate(names):
             quantizer.round_weight(name, recipe, partial(method, gram=grams[name]))
             steps(index + 1, len(names))
+
+
+def _refuse_scored(statistics: Statistics, scored: Sequence[Path]) -> None:
+    """Refuse to score on images that were calibrated on, whatever they are called."""
+    seen = set(statistics.contents)
+    if both := [path for path in scored if content_of(path) in seen]:
+        raise InputError(
+            f"{len(both)} of the images to score on were calibrated on, such as {both[0]}",
+            expected="other images",
+            remedy="calibrate again, on images that are not scored",
+        )
 
 
 def _check_twins(source: Artifact, twin: Artifact, target: Target) -> None:

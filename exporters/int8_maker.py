@@ -19,6 +19,7 @@ from ..errors import VerificationError
 from ..manifest import EMBEDDED_KEY, Calibration, Manifest, Report
 from ..runtimes import Backend, Runtime
 from .onnx_from_torch import MODEL_NAME
+from .openvino_nncf import nncf_images
 
 __all__ = ["Int8Draft", "Int8Maker", "count_integer_convolutions"]
 
@@ -119,6 +120,7 @@ class Int8Maker:
 
     def _manifest(self, recipe: Recipe) -> Manifest:
         statistics = self.quantizer.statistics
+        seen = nncf_images(self.images) if recipe.nncf else None  # NNCF makes a pass of its own
         return msgspec.structs.replace(
             self.source.manifest,
             format=self.twin.manifest.format,
@@ -126,13 +128,13 @@ class Int8Maker:
             provenance=self.twin.manifest.provenance,
             calibration=Calibration(
                 method="nncf" if recipe.nncf else recipe.method,
-                split=statistics.split,
-                images=list(statistics.images),
-                images_digest=statistics.images_digest,
+                split=seen.split if seen else statistics.split,
+                images=seen.names if seen else list(statistics.images),
+                images_digest=seen.digest() if seen else statistics.images_digest,
                 placement=recipe.target,
                 float_nodes=float_convolutions(self.quantizer.graph, self.quantizer.placement(recipe)),
                 reduced_range=recipe.reduced_range,
-                rounding=recipe.rounding,
+                rounding="nearest" if recipe.nncf else recipe.rounding,
                 attention=recipe.attention,
                 float_groups=sorted(recipe.float_groups),
             ),

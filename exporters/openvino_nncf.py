@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 
 from ..artifact import Artifact
 from ..calibration.graph import Graph, group_of, head_last, load_model
@@ -14,9 +19,14 @@ from ..preprocess import Preprocessor
 from ..runtimes.openvino_library import import_nncf, import_openvino, read_network
 from .openvino_ir import write_network
 
-__all__ = ["nncf_files"]
+__all__ = ["nncf_files", "nncf_images"]
 
 _IMAGES = 300  # NNCF's own default
+
+
+def nncf_images(images: CalibrationImages) -> CalibrationImages:
+    """Return those of the images that NNCF sees."""
+    return images.first(_IMAGES)
 
 
 def nncf_files(source: Artifact, manifest: Manifest, recipe: Recipe, images: CalibrationImages) -> dict[str, bytes]:
@@ -53,7 +63,7 @@ def nncf_files(source: Artifact, manifest: Manifest, recipe: Recipe, images: Cal
     try:
         quantized = nncf.quantize(
             network,
-            nncf.Dataset(list(images.first(_IMAGES).batches(Preprocessor(manifest.input)))),
+            nncf.Dataset(_Inputs(nncf_images(images), Preprocessor(manifest.input))),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=_IMAGES,
             ignored_scope=nncf.IgnoredScope(
@@ -68,3 +78,14 @@ def nncf_files(source: Artifact, manifest: Manifest, recipe: Recipe, images: Cal
     except Exception as error:  # NNCF has no common base of its own exceptions
         raise ExportError(f"NNCF could not quantize the model: {error}") from error
     return write_network(quantized, manifest)
+
+
+@dataclass(frozen=True, slots=True)
+class _Inputs:
+    """Prepared images, each time anew: NNCF goes over them several times, and they need not all be in memory."""
+
+    images: CalibrationImages
+    preprocessor: Preprocessor
+
+    def __iter__(self) -> Iterator[npt.NDArray[np.float32]]:
+        return self.images.batches(self.preprocessor)

@@ -143,7 +143,6 @@ def _candidate(candidate: Candidate) -> dict[str, Any]:
     return {
         "name": candidate.name,
         "loss": candidate.loss,
-        "ap": candidate.ap,
         "latency": _latency(candidate.latency),
         "chosen": candidate.chosen,
         "problem": candidate.problem,

@@ -167,14 +167,12 @@ def tournament(facts: Facts) -> Markup:
     if not candidates:
         return section("Tournament", tag("p", "No other recipes were tried.", class_="caption"))
     timed = any(candidate["latency"] for candidate in candidates)
-    scored = any(candidate["ap"] is not None for candidate in candidates)
     rows: list[Row] = []
     for candidate in candidates:
         row: Row = [candidate["name"], significant(candidate["loss"])]
         row += [decimal(candidate["latency"]["median_ms"]) if candidate["latency"] else NONE] * timed
-        row += [percent(candidate["ap"])] * scored
         rows.append([*row, tag("strong", "✓ chosen") if candidate["chosen"] else candidate["problem"] or None])
-    head = ["candidate", "loss", *["median, ms"] * timed, *["AP50-95, %"] * scored, ""]
+    head = ["candidate", "loss", *["median, ms"] * timed, ""]
     caption = "What was tried. The loss is how far the outputs are from those of float on calibration images"
     return section("Tournament", data_table(head, rows, caption=caption, words=(len(head) - 1,)))
 

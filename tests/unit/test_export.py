@@ -106,7 +106,8 @@ def quick(monkeypatch):
     rank = ranges.rank_groups
 
     def few(bench, recipe, **options):
-        keep = replace(bench.quantizer.placement(recipe), weights=("model.2.cv2.conv", "model.21.cv3.0.0.0.conv"))
+        readers = frozenset({"model.2.cv2.conv", "model.21.cv3.0.0.0.conv"})
+        keep = replace(bench.quantizer.placement(recipe), reads={"images": readers})
         quantizer = SimpleNamespace(placement=lambda recipe: keep)
         plain = bench.measure_loss
 
@@ -164,6 +165,27 @@ def test_a_target_of_another_format_is_refused(tiny_onnx, folder, tmp_path):
     with pytest.raises(InputError, match="not for onnx"):
         quantized(tiny_onnx, folder, tmp_path / "i", target="openvino")
     assert not (tmp_path / "i").exists()
+
+
+def test_images_that_were_calibrated_on_are_not_scored(tiny_onnx, folder, tmp_path):
+    images, statistics = calibrated(tiny_onnx, folder)
+    copy = tmp_path / "renamed.png"
+    copy.write_bytes(images.paths[0].read_bytes())
+
+    class Sample:
+        image = copy
+
+        def __len__(self):
+            return 1
+
+    with pytest.raises(InputError, match="were calibrated on"):
+        int8_from_onnx(tiny_onnx, tiny_onnx, tmp_path / "i", statistics=statistics, images=images, samples=[Sample()])
+
+
+@pytest.mark.parametrize("budget", [float("inf"), float("nan"), -1.0])
+def test_a_senseless_budget_is_refused_at_once(tiny_onnx, folder, tmp_path, budget):
+    with pytest.raises(InputError, match="max_map_drop"):
+        int8_from_onnx(tiny_onnx, tiny_onnx, tmp_path / "i", statistics=None, images=None, max_map_drop=budget)
 
 
 def test_statistics_of_another_model_are_refused(tiny_onnx, checkpoint_maker, scene_frames, folder, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,7 +13,7 @@ from yolo12edge.calibration import tournament
 from yolo12edge.calibration.agreement import OutputLoss, agreement_of
 from yolo12edge.calibration.guard import Verdict, return_to_float
 from yolo12edge.calibration.recipe import Recipe
-from yolo12edge.calibration.results import Agreement, Candidate, Sensitivity
+from yolo12edge.calibration.results import Agreement, Sensitivity
 from yolo12edge.calibration.tournament import Bench, choose_recipe, measure_costs, rank_groups
 from yolo12edge.detections import Detections
 from yolo12edge.errors import BackendError
@@ -64,6 +64,7 @@ def test_output_loss_looks_at_objects_only():
     assert moved == pytest.approx(1)
     assert 0 < loss([outputs([BOX, FAR], [[0.8], [0.0]])]) < moved
     assert loss([outputs([BOX, FAR], [[np.nan], [0.0]])]) == float("inf")
+    assert loss([outputs([BOX, (np.nan, 0, 1, 1)], [[0.9], [0.0]])]) == float("inf")
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ class FakeQuantizer:
 
     def placement(self, recipe):
         del recipe
-        return SimpleNamespace(weights=("model.2.cv1.conv", "model.6.m.0.0.attn.q.conv", "model.21.cv2.0.0.conv"))
+        readers = frozenset({"model.2.cv1.conv", "model.6.m.0.0.attn.q.conv", "model.21.cv2.0.0.conv"})
+        return SimpleNamespace(reads={"images": readers})
 
 
 def bench(losses, times, *, simulate=None):
@@ -171,9 +173,7 @@ def test_costs_are_the_time_that_a_group_adds():
     assert costs == pytest.approx({"model.2": 0.2, "model.6.m.0.0.attn": 4.0})
 
 
-@pytest.mark.parametrize(
-    ("needed", "returned"), [({"model.2"}, {"model.2"}), (set(GAINS), {"model.2", "model.6.m.0.0.attn"})]
-)
+@pytest.mark.parametrize(("needed", "returned"), [({"model.2"}, {"model.2"}), (set(GAINS), set(GAINS))])
 def test_groups_return_by_gain_for_each_ms_until_the_budget_holds(needed, returned):
     ranking = [Sensitivity(group, gain) for group, gain in sorted(GAINS.items(), key=lambda item: -item[1])]
     recipe, after, held = return_to_float(
@@ -185,8 +185,8 @@ def test_groups_return_by_gain_for_each_ms_until_the_budget_holds(needed, return
     assert next(item for item in after if item.group == "model.2").cost_ms == pytest.approx(0.2)
 
 
-def verdict(own, twin, *, matched=100, shift=0.0):
-    agreement = Agreement(1, 100, 100, matched, 0.9, np.full(matched, shift, np.float32))
+def verdict(own, twin, *, matched=100, shift=0.0, objects=100):
+    agreement = Agreement(1, objects, objects, matched, 0.9, np.full(matched, shift, np.float32))
     of = lambda ap: None if ap is None else SimpleNamespace(metrics=SimpleNamespace(ap=ap))  # noqa: E731
     return Verdict(of(own), of(twin), agreement)
 
@@ -201,11 +201,8 @@ def verdict(own, twin, *, matched=100, shift=0.0):
         (verdict(None, None), True),
         (verdict(None, None, matched=94), False),
         (verdict(None, None, shift=-0.03), False),
+        (verdict(None, None, matched=0, objects=0), False),  # nothing was found: nothing is known
     ],
 )
 def test_budget(measured, held):
     assert measured.holds(0.5) is held
-
-
-def test_candidates_are_plain_data():
-    assert replace(Candidate("a", 1.0), chosen=True).chosen

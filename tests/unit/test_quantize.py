@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import onnx
@@ -14,7 +16,7 @@ from yolo12edge.calibration.observe import observe
 from yolo12edge.calibration.placement import TARGETS, float_convolutions, place
 from yolo12edge.calibration.quantize import Quantizer
 from yolo12edge.calibration.recipe import Recipe
-from yolo12edge.errors import ExportError
+from yolo12edge.errors import ExportError, InputError
 from yolo12edge.exporters.int8_maker import count_integer_convolutions
 from yolo12edge.preprocess import Preprocessor
 
@@ -286,5 +288,33 @@ def test_a_weight_that_is_not_finite_is_named(model):
     values = numpy_helper.to_array(weight).copy()
     values[0, 0, 0, 0] = np.nan
     weight.CopyFrom(numpy_helper.from_array(values, weight.name))
+    with pytest.raises(ExportError, match=r"model\.5\.conv\.weight"):
+        load_model(proto.SerializeToString())
+
+
+def test_a_large_bias_beside_tiny_weights_is_kept(model, quantizer):
+    proto = load_model(model)
+    values = {item.name: item for item in proto.graph.initializer}
+    weight = numpy_helper.to_array(values["model.5.conv.weight"]).copy()
+    bias = numpy_helper.to_array(values["model.5.conv.bias"]).copy()
+    weight[0], bias[0] = 1e-8, 1.0
+    values["model.5.conv.weight"].CopyFrom(numpy_helper.from_array(weight, "model.5.conv.weight"))
+    values["model.5.conv.bias"].CopyFrom(numpy_helper.from_array(bias, "model.5.conv.bias"))
+    constants = constants_of(Quantizer(proto.SerializeToString(), quantizer.statistics)(Recipe("ort-x86", "minmax")))
+    kept = constants["model.5.conv.bias.q"][0] * constants["model.5.conv.bias.scale"][0]
+    assert kept == pytest.approx(1.0, rel=1e-3)
+
+
+def test_statistics_that_lack_a_tensor_are_refused(model, quantizer):
+    tensors = dict(quantizer.statistics.tensors)
+    tensors.pop("model.5.silu" if "model.5.silu" in tensors else next(iter(tensors)))
+    with pytest.raises(InputError, match="lack 1 tensors"):
+        Quantizer(model, replace(quantizer.statistics, tensors=tensors))
+
+
+def test_a_constant_that_cannot_be_read_is_named(model):
+    proto = load_model(model)
+    weight = next(item for item in proto.graph.initializer if item.name == "model.5.conv.weight")
+    weight.raw_data = weight.raw_data[:-3]
     with pytest.raises(ExportError, match=r"model\.5\.conv\.weight"):
         load_model(proto.SerializeToString())

@@ -28,7 +28,7 @@ def tensor(seed, channels):
 @pytest.fixture
 def statistics():
     return Statistics(
-        {"b": tensor(0, 3), "a": tensor(1, 7)}, "a" * 64, SPEC, ("x.png", "d/ä.png"), "b" * 64, "train", 2
+        {"b": tensor(0, 3), "a": tensor(1, 7)}, "a" * 64, SPEC, ("x.png", "d/ä.png"), ("b" * 64, "c" * 64), "train", 2
     )
 
 
@@ -41,7 +41,7 @@ def file(statistics, tmp_path):
 
 def test_statistics_survive_a_file(statistics, file):
     loaded = Statistics.load(file)
-    for name in ("model_digest", "input", "images", "images_digest", "split", "images_with_objects"):
+    for name in ("model_digest", "input", "images", "contents", "images_digest", "split", "images_with_objects"):
         assert getattr(loaded, name) == getattr(statistics, name)
     assert list(loaded.tensors) == ["b", "a"]
     for name, item in statistics.tensors.items():
@@ -109,7 +109,9 @@ def changed(index, value):
         ({"more": lambda a: np.zeros(3)}, "not made of"),
         ({"counts": lambda a: a.astype(object)}, "object"),
         ({"meta": {"tensors": ["a", "a"]}}, "twice"),
-        ({"meta": {"images": []}}, "have objects"),
+        ({"meta": {"images": []}}, "0 images have 2 digests"),
+        ({"meta": {"images": [], "contents": []}}, "have objects"),
+        ({"extremes": changed((0, 1), 1e300)}, "not finite"),
         ({"meta": {"images_with_objects": 3}}, "3 of 2"),
         ({"meta": {"model_digest": "x"}}, "model_digest"),
         ({"meta": {"extra": 1}}, "extra"),

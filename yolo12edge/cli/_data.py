@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ExportData", "read_export_data"]
 
+_HELD_BACK = 128  # images of a folder that are not calibrated on but compared on, at most a fifth of them
+_ENOUGH = 64  # images; with fewer, all are needed to calibrate
+
 
 @dataclass(frozen=True, slots=True)
 class ExportData:
@@ -20,11 +24,13 @@ class ExportData:
     Attributes:
         calibration: Images to calibrate on; None without ``--data``.
         scored: Labelled images to score on, none of which is calibrated on; empty without labels.
+        pictures: Without labels, images to compare INT8 with float on; not calibrated on, where there are enough.
         dataset: Where both are from; None for a folder of images.
     """
 
     calibration: CalibrationImages | None = None
     scored: tuple[Sample, ...] = ()
+    pictures: tuple[Path, ...] = ()
     dataset: Dataset | None = None
 
 
@@ -55,10 +61,14 @@ def read_export_data(data: Path | None, *, needed: bool, count: int | None = Non
         return ExportData()
     count = MAX_IMAGES if count is None else count
     if data.is_dir() and not (data / "data.yaml").is_file():
-        return ExportData(images_of_folder(data, count=count, seed=seed))
+        everything = images_of_folder(data, count=sys.maxsize, seed=seed)
+        held_back = min(len(everything.paths) // 5, _HELD_BACK) if len(everything.paths) >= _ENOUGH else 0
+        chosen = everything.first(min(count, len(everything.paths) - held_back))
+        return ExportData(chosen, pictures=everything.paths[len(everything.paths) - held_back :])
     dataset = read_dataset(data)
     scored = dataset.samples("val") if "val" in dataset.splits else []
-    if not any(len(sample) for sample in scored):
-        scored = []  # images without labels say nothing about accuracy
-    chosen = choose_images(dataset, count=count, seed=seed, exclude=[sample.image for sample in scored])
-    return ExportData(chosen, tuple(scored), dataset)
+    unseen = [sample.image for sample in scored]
+    chosen = choose_images(dataset, count=count, seed=seed, exclude=unseen)
+    if not any(len(sample) for sample in scored):  # images without labels say nothing about accuracy
+        return ExportData(chosen, pictures=tuple(unseen[:_HELD_BACK]), dataset=dataset)
+    return ExportData(chosen, tuple(scored), dataset=dataset)

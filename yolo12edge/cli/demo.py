@@ -59,7 +59,8 @@ def _folder(out: Path) -> Path:
     for name in ("scenes", f"{stem}-fp32", f"{stem}-int8"):
         if (out / name).is_dir():
             rmtree(out / name)
-    (out / "detections.jpg").unlink(missing_ok=True)
+    for name in ("detections.jpg", f"{stem}.calibration.npz"):
+        (out / name).unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
     (out / _MARK).touch()
     return out

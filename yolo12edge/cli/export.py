@@ -68,6 +68,8 @@ def export(
 
     if (calibration is not None or target is not None or adaround) and not int8:
         raise InputError("--calibration, --target and --adaround are for INT8", remedy="add --int8")
+    if target is not None and target.startswith("openvino") != (format == "openvino"):
+        raise InputError(f"--target {target} is not for --format {format}", remedy="choose another format or target")
     given = read_export_data(data, needed=int8)
     names = _Names.of(source, format=format, out=out, target=target)
     wanted = [] if source.is_dir() and format == "onnx" else [names.fp32]
@@ -105,7 +107,8 @@ def export(
             )
             artifacts.append(artifact)
     results.print(_table(artifacts))
-    for line in [f"Written: {', '.join(str(artifact.path) for artifact in artifacts)}", *lines]:
+    written = [artifact.path for artifact in artifacts if artifact.path != source]
+    for line in [f"Written: {', '.join(map(str, written)) or 'nothing new'}", *lines]:
         console.print(line, markup=False, soft_wrap=True)
     if not held:
         raise typer.Exit(1)
@@ -140,7 +143,16 @@ def _refuse_early(source: Path, given: ExportData, targets: list[Path], overwrit
     from ..checkpoint import read_metadata
     from ..errors import DatasetError, InputError
 
-    names = read_manifest(source).class_names if source.is_dir() else read_metadata(source).class_names
+    if source.is_dir():
+        manifest = read_manifest(source)
+        names = manifest.class_names
+        if (manifest.format, manifest.precision) != ("onnx", "fp32"):
+            raise InputError(
+                f"{source} is an artifact of {manifest.precision} {manifest.format}",
+                expected="an fp32 ONNX artifact or a checkpoint",
+            )
+    else:
+        names = read_metadata(source).class_names
     dataset = given.dataset
     if dataset is not None and list(dataset.class_names) != list(names):
         raise DatasetError(
@@ -180,9 +192,11 @@ def _statistics(
 ) -> Statistics:
     """Read the statistics of an earlier pass, or make that pass and keep what it found.
 
-    A file of the very same model and images is used again: so an export that was interrupted goes on after the pass.
+    A file of the very same model and images is used again: so an export that was interrupted, begun again with
+    --overwrite, goes on after the pass.
     """
     from ..calibration.graph import graph_digest, load_model
+    from ..calibration.images import caution_of
     from ..calibration.observe import observe
     from ..calibration.tensor_statistics import Statistics
     from ..errors import InputError
@@ -195,13 +209,6 @@ def _statistics(
     if calibration is not None:
         statistics = Statistics.load(calibration)
         statistics.check(digest, onnx.manifest.input)
-        seen = {(given.calibration.root / name).resolve() for name in statistics.images}
-        if scored := [sample for sample in given.scored if sample.image.resolve() in seen]:
-            raise InputError(
-                f"{calibration} was calibrated on {len(scored)} of the images that INT8 is to be scored on",
-                expected="other images",
-                remedy="calibrate again with this --data",
-            )
     elif known is not None:
         statistics = known
         console.print(f"Calibrated before on these images: {place}", markup=False, soft_wrap=True)
@@ -215,7 +222,7 @@ def _statistics(
         with stage("Calibrating", len(images.paths), "images") as steps:
             statistics = observe(model, images, onnx.manifest.input, progress=steps)
         statistics.save(place)
-    for caution in filter(None, (given.calibration.caution(), statistics.caution())):
+    for caution in filter(None, (caution_of(len(statistics.images)), statistics.caution())):
         console.print(caution, markup=False, soft_wrap=True, style="yellow")
     return statistics
 
@@ -257,6 +264,7 @@ def _int8(
         images=given.calibration,
         target=target,
         samples=given.scored,
+        pictures=given.pictures,
         dataset=given.dataset.path.parent.name if given.dataset else "",
         max_map_drop=max_map_drop,
         adaround=adaround,

@@ -98,7 +98,7 @@ def int8_from_onnx(
         dataset: Their dataset's name, for the report.
         split: Their split, for the report.
         max_map_drop: Points of AP50-95 that INT8 may lose.
-        adaround: Whether to round weights by AdaRound, which takes ten times as long as GPTQ and gains a little.
+        adaround: Whether to round weights by AdaRound, which takes ten times as long as GPTQ and seldom gains on it.
         threads: CPU threads of the engines; None takes the physical cores that this process may use.
         reproduce: The commands that do this again, for the report card.
         stage: Shows progress.

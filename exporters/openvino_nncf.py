@@ -32,8 +32,8 @@ def nncf_images(images: CalibrationImages) -> CalibrationImages:
 def nncf_files(source: Artifact, manifest: Manifest, recipe: Recipe, images: CalibrationImages) -> dict[str, bytes]:
     """Quantize a float model with ``nncf.quantize``, preset MIXED.
 
-    Matrix products, multiplications and the decode are left out: left to its defaults altogether, NNCF quantizes the decode
-    of boxes too, which ruins them, and OpenVINO's CPU plugin does not compile every such model.
+    Matrix products, multiplications and the decode are left out: left to its defaults altogether, NNCF quantizes the
+    decode of boxes too, which ruins them, and OpenVINO's CPU plugin does not compile every such model.
 
     Args:
         source: The FP32 ONNX artifact.

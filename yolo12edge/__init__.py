@@ -12,16 +12,18 @@ if TYPE_CHECKING:
     from .artifact import Artifact
     from .detections import Detections
     from .errors import Yolo12EdgeError
+    from .frame import Frame
     from .manifest import Manifest
     from .runtimes import Runtime
     from .thresholds import Thresholds
 
-__all__ = ["Artifact", "Detections", "Manifest", "Runtime", "Thresholds", "Yolo12EdgeError", "__version__"]
+__all__ = ["Artifact", "Detections", "Frame", "Manifest", "Runtime", "Thresholds", "Yolo12EdgeError", "__version__"]
 __version__ = "0.1.0"
 
 _HOME = {
     "Artifact": "artifact",
     "Detections": "detections",
+    "Frame": "frame",
     "Manifest": "manifest",
     "Runtime": "runtimes",
     "Thresholds": "thresholds",

@@ -11,7 +11,29 @@ import numpy.typing as npt
 
 from .errors import InputError
 
-__all__ = ["Detections"]
+__all__ = ["Detections", "Timing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Where the time of one frame went, in milliseconds of a monotonic clock.
+
+    Attributes:
+        pre_ms: Letterbox and colour order.
+        infer_ms: The engine; of a batch, its share.
+        post_ms: Thresholds, NMS and the way back to source pixels.
+        queue_ms: Waiting before and between these, where the frame was handed to ``submit`` or ``stream``.
+    """
+
+    pre_ms: float
+    infer_ms: float
+    post_ms: float
+    queue_ms: float = 0.0
+
+    @property
+    def total_ms(self) -> float:
+        """From the frame being handed in to its detections."""
+        return self.pre_ms + self.infer_ms + self.post_ms + self.queue_ms
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,6 +46,9 @@ class Detections:
         xyxy: float32, shape (n, 4): left, top, right, bottom in pixels of the source frame.
         confidence: float32, shape (n,), in [0, 1].
         class_id: int64, shape (n,), index into the class names of the manifest.
+        timing: Where the time went; None if not a Runtime made them. Selections keep it, ``merge`` does not.
+        stamp_ns: When the frame was taken, nanoseconds since 1970, or when it was handed in if it does not say;
+            None if not a Runtime made them. Selections keep it, ``merge`` does not.
 
     Raises:
         InputError: If the arrays do not have these shapes, differ in length, or cannot be converted without loss of
@@ -33,6 +58,8 @@ class Detections:
     xyxy: npt.NDArray[np.float32]
     confidence: npt.NDArray[np.float32]
     class_id: npt.NDArray[np.int64]
+    timing: Timing | None = None
+    stamp_ns: int | None = None
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__  # the dataclass is frozen; conversion happens once, here
@@ -63,7 +90,7 @@ class Detections:
             chosen = np.asarray(chosen)
             if chosen.size == 0 and chosen.dtype != np.bool_:
                 chosen = chosen.astype(np.int64)
-        return Detections(self.xyxy[chosen], self.confidence[chosen], self.class_id[chosen])
+        return Detections(self.xyxy[chosen], self.confidence[chosen], self.class_id[chosen], self.timing, self.stamp_ns)
 
     @classmethod
     def empty(cls) -> Detections:

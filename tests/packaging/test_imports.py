@@ -26,12 +26,14 @@ ALLOWED = {
     "loaders": "core reading nn checkpoint",
     "training": "core reading nn checkpoint loaders metrics",
     "assets": "",
+    "adaptors": "core",
 }
 EVERYTHING = {"cli", "package"}  # the command line, and yolo12edge/__init__.py with its lazy names
 
 # Which part a module is in: the longest name that it starts with. Modules right below yolo12edge are the core.
 PARTS = {
     "yolo12edge": "core",
+    "yolo12edge.adaptors": "adaptors",
     "yolo12edge.assets": "assets",
     "yolo12edge.benchmark": "benchmark",
     "yolo12edge.calibration": "calibration",
@@ -64,7 +66,16 @@ TORCH_MODULES = {
 TORCH_PACKAGES = ("yolo12edge.nn.", "yolo12edge.training.")
 TORCH_ENGINES = {"lightning", "safetensors", "torch"}
 # Never at the top of any module: optional, or slow to import.
-LAZY_ENGINES = {"faster_coco_eval", "matplotlib", "nncf", "onnx", "onnxruntime", "openvino", "tensorboard"}
+LAZY_ENGINES = {
+    "faster_coco_eval",
+    "matplotlib",
+    "nncf",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "supervision",
+    "tensorboard",
+}
 # Installed with the package, so that any module may import them at the top.
 BASE = {"cv2", "msgspec", "numpy", "rich", "typer", "yaml"}
 
@@ -224,7 +235,18 @@ def test_torch_is_imported_at_the_top_only_where_it_lives() -> None:
 
 def test_torch_free_parts_do_not_reach_torch() -> None:
     """Not through other modules either: what a device imports must load without it."""
-    free = {"core", "reading", "runtimes", "torch_backend", "benchmark", "metrics", "calibration", "cli", "package"}
+    free = {
+        "adaptors",
+        "core",
+        "reading",
+        "runtimes",
+        "torch_backend",
+        "benchmark",
+        "metrics",
+        "calibration",
+        "cli",
+        "package",
+    }
     wrong = sorted(name for name in torch_reach() if part_of(name) in free)
     assert not wrong, f"importing these imports torch: {wrong}"
     assert "yolo12edge.training.loss" in torch_reach()

@@ -50,6 +50,8 @@ class CocoFile:
     Attributes:
         path: Where it is.
         class_names: Names of the categories in order of their ids, which is their class index here.
+        category_ids: Ids of the categories in the same order.
+        image_ids: Id of each image by file name.
         sizes: Width and height of each image by file name, where the file says them.
         objects: By file name: (annotation's name, class index or -1, COCO's bbox) of what is not a crowd.
         unplaced: Problems of annotations that belong to no image of the file.
@@ -57,6 +59,8 @@ class CocoFile:
 
     path: Path
     class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    image_ids: dict[str, int | str]
     sizes: dict[str, tuple[int, int] | None]
     objects: dict[str, list[tuple[str, int, list[float]]]]
     unplaced: tuple[Problem, ...]
@@ -177,7 +181,8 @@ def _read(path: Path, modified: int, size: int) -> CocoFile:
         else:
             class_id = index.get(annotation.category_id, -1)
             objects.setdefault(name, []).append((title, class_id, annotation.bbox))
-    return CocoFile(path, names, sizes, objects, tuple(unplaced))
+    image_ids = {image.file_name: image.id for image in content.images}
+    return CocoFile(path, names, tuple(index), image_ids, sizes, objects, tuple(unplaced))
 
 
 def _size_of(image: Path) -> tuple[int, int] | None:

@@ -83,7 +83,7 @@ def read_network(core: openvino.Core, model: Path | bytes) -> openvino.Model:
     """
     try:
         if isinstance(model, Path) and model.suffix.lower() == ".xml":
-            return core.read_model(str(model), str(find_weights(model)))
+            return _named(core.read_model(str(model), str(find_weights(model))))
         network = core.read_model(model if isinstance(model, bytes) else str(model))
         # What ``openvino.convert_model`` does; that one would report its use if OpenVINO was imported by others.
         from openvino._offline_transformations import apply_moc_transformations
@@ -94,6 +94,14 @@ def read_network(core: openvino.Core, model: Path | bytes) -> openvino.Model:
         raise ArtifactError(
             f"OpenVINO cannot read {what}: {reason_of(error)}", remedy="export it again, or update openvino"
         ) from error
+    return network
+
+
+def _named(network: openvino.Model) -> openvino.Model:
+    """Give outputs without a name the one that ``read_openvino_metadata`` gives them; models from PyTorch have none."""
+    for number, output in enumerate(network.outputs):
+        if not output.get_names():
+            output.get_tensor().set_names({f"output{number}"})
     return network
 
 

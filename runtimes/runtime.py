@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..artifact import Artifact, read_embedded_manifest
+from ..artifact import Artifact, read_lone_manifest
 from ..detections import Detections
 from ..errors import ArtifactError, BackendError, InputError
+from ..foreign import model_in
 from ..machine import int8_saturates
 from ..manifest import Manifest
 from ..postprocess import Postprocessor
@@ -163,7 +164,7 @@ def _open(
     source: Artifact | str | Path, device: str, threads: int | None, hint: Hint, cache: Path | None
 ) -> tuple[Backend, Manifest]:
     """Open the engine that the source is for."""
-    path = source.path if isinstance(source, Artifact) else Path(source)
+    path = source.path if isinstance(source, Artifact) else model_in(Path(source))
     if isinstance(source, Artifact) or path.is_dir():
         artifact = source if isinstance(source, Artifact) else Artifact.load(path)
         manifest, model = artifact.manifest, artifact.model_file
@@ -174,7 +175,7 @@ def _open(
     elif not path.exists():
         raise InputError(f"{path} does not exist", expected="an artifact, an .onnx or .xml file or a checkpoint")
     elif path.suffix in (".onnx", ".xml"):
-        manifest, model = read_embedded_manifest(path), path
+        manifest, model = read_lone_manifest(path), path
     elif path.suffix == ".safetensors":
         from .torch_backend import manifest_for_checkpoint
 

@@ -17,6 +17,7 @@ import msgspec
 
 from .errors import ArtifactError, InputError
 from .files import atomic_directory, atomic_file, sha256_of
+from .foreign import METADATA_NAME, manifest_of_onnx, manifest_of_openvino
 from .manifest import EMBEDDED_KEY, MANIFEST_LIMIT, FileEntry, Manifest, Report
 from .onnx_metadata import read_onnx_metadata
 from .openvino_metadata import read_openvino_metadata
@@ -26,6 +27,7 @@ __all__ = [
     "MANIFEST_NAME",
     "Artifact",
     "read_embedded_manifest",
+    "read_lone_manifest",
     "read_manifest",
     "verify_file",
     "with_report",
@@ -129,10 +131,30 @@ def read_embedded_manifest(path: str | os.PathLike[str]) -> Manifest:
     if EMBEDDED_KEY not in metadata:
         raise ArtifactError(
             f"{path} carries no yolo12edge manifest",
-            expected=f"metadata under the key {EMBEDDED_KEY!r}",
-            remedy="export the model with yolo12edge",
+            expected=f"metadata under the key {EMBEDDED_KEY!r}, or the metadata that Ultralytics writes"
+            + (f", {METADATA_NAME} beside it" if is_openvino else ", with class names"),
+            remedy="export the model with yolo12edge" + (f", or copy {METADATA_NAME} too" if is_openvino else ""),
         )
     return Manifest.from_embedded_json(metadata[EMBEDDED_KEY], source=f"the manifest embedded in {path}")
+
+
+def read_lone_manifest(path: str | os.PathLike[str]) -> Manifest:
+    """Return the manifest of a lone model file: the embedded one, or one made from what another tool wrote into it.
+
+    Raises:
+        ArtifactError: If the file is neither ``.onnx`` nor OpenVINO's ``.xml``, its manifest is not valid, or it is a
+            foreign model that cannot be run (``docs/foreign-models.md``).
+    """
+    file = Path(path)
+    if file.suffix.lower() == ".xml":
+        is_ours = EMBEDDED_KEY in read_openvino_metadata(file).entries
+        if not is_ours and file.with_name(METADATA_NAME).exists():
+            return manifest_of_openvino(file)
+    else:
+        metadata = read_onnx_metadata(file)
+        if EMBEDDED_KEY not in metadata and "names" in metadata:
+            return manifest_of_onnx(file, metadata)
+    return read_embedded_manifest(file)
 
 
 def write_artifact(

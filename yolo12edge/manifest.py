@@ -27,6 +27,7 @@ __all__ = [
     "Parity",
     "Provenance",
     "Report",
+    "Role",
 ]
 
 SCHEMA_VERSION = 1
@@ -38,6 +39,7 @@ MANIFEST_LIMIT = 8 << 20
 Task = Literal["detect"]
 Precision = Literal["fp32", "fp16", "int8"]
 Format = Literal["onnx", "openvino", "torch"]
+Role = Literal["boxes", "scores", "fused"]
 # \Z and not $: Python's $ also matches before a final newline.
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 # Parts of portable characters that do not begin with a dot: neither "..", an absolute path, a drive, a backslash
@@ -77,10 +79,12 @@ class OutputSpec(_Struct, frozen=True, kw_only=True):
 
     ``boxes``: (batch, 4, candidates), left, top, right, bottom in pixels of the network input.
     ``scores``: (batch, classes, candidates), probability of each class.
+    ``fused``: (batch, 4 + classes, candidates), centre x, centre y, width, height in pixels of the network input, then
+    the probability of each class. Foreign models have it in place of the two.
     """
 
     name: Name
-    role: Literal["boxes", "scores"]
+    role: Role
     shape: tuple[Positive, Positive, Positive]
     dtype: Literal["float32"] = "float32"
 
@@ -176,9 +180,9 @@ class Report(_Struct, frozen=True, kw_only=True):
 
 
 class Provenance(_Struct, frozen=True, kw_only=True):
-    """Where the artifact comes from."""
+    """Where the artifact comes from; ``checkpoint_sha256`` is None of a foreign model only."""
 
-    checkpoint_sha256: Sha256
+    checkpoint_sha256: Sha256 | None = None
     created: Annotated[str, msgspec.Meta(max_length=40)]
     versions: dict[str, str]
     weights_license: str | None = None
@@ -187,13 +191,14 @@ class Provenance(_Struct, frozen=True, kw_only=True):
 class Manifest(_Struct, frozen=True, kw_only=True):
     """Everything a ``Runtime`` needs to know about an artifact.
 
-    ``files`` is empty in a manifest that is embedded in a model file, or that has not been written yet.
+    ``files`` is empty in a manifest that is embedded in a model file, or that has not been written yet. ``scale`` and
+    ``variant`` are None of a foreign model only.
     """
 
     schema_version: int
     task: Task
-    scale: Literal["n", "s", "m", "l", "x"]
-    variant: Literal["v1", "turbo"]
+    scale: Literal["n", "s", "m", "l", "x"] | None = None
+    variant: Literal["v1", "turbo"] | None = None
     class_names: Annotated[list[Name], msgspec.Meta(min_length=1)]
     format: Format
     precision: Precision
@@ -203,6 +208,14 @@ class Manifest(_Struct, frozen=True, kw_only=True):
     provenance: Provenance
     calibration: Calibration | None = None
     report: Report = Report()
+
+    @property
+    def foreign(self) -> bool:
+        """Whether another tool made the model: what is known of it was read from its file (``foreign.py``).
+
+        Such a manifest exists in memory only; it is never written.
+        """
+        return self.provenance.checkpoint_sha256 is None
 
     def to_json(self) -> bytes:
         """Return the content of ``manifest.json``: indented UTF-8 JSON.
@@ -305,29 +318,45 @@ class Manifest(_Struct, frozen=True, kw_only=True):
             raise ArtifactError(
                 f"{source} breaks the manifest schema: {_brief(error)}", remedy="export it again"
             ) from error
+        if manifest.foreign:
+            raise ArtifactError(
+                f"{source} does not say which checkpoint the model was made from", remedy="export the artifact again"
+            )
         manifest.check(source)
         return manifest
 
     def _problem(self) -> str | None:
+        if (self.scale is None) != self.foreign or (self.variant is None) != self.foreign:
+            return "scale, variant and digest of the checkpoint are not known together"
+        given = "absent" if self.calibration is None else "given"
+        # How a foreign model was calibrated is not known.
+        if (self.precision == "int8" and not self.foreign) != (self.calibration is not None):
+            return f"precision is {self.precision} and calibration is {given}"
+        return self._output_problem() or self._path_problem()
+
+    def _output_problem(self) -> str | None:
         by_role = {output.role: output for output in self.outputs}
-        if len(by_role) != len(self.outputs) or set(by_role) != {"boxes", "scores"}:
-            return f"it has {len(self.outputs)} outputs, not one 'boxes' and one 'scores'"
+        pair = "one 'fused'" if self.foreign else "one 'boxes' and one 'scores'"
+        if len(by_role) != len(self.outputs) or set(by_role) != ({"fused"} if self.foreign else {"boxes", "scores"}):
+            return f"it has {len(self.outputs)} outputs, not {pair}"
+        classes, batch = len(self.class_names), self.input.batch
+        if self.foreign:
+            fused = by_role["fused"].shape
+            if fused[1] != 4 + classes:
+                return f"the output has {fused[1]} rows, but there are {classes} class names"
+            return None if fused[0] == batch else f"the output has batch {fused[0]}, the input {batch}"
         if len({output.name for output in self.outputs}) != len(self.outputs):
             return f"both outputs are named {self.outputs[0].name!r}"
         boxes, scores = by_role["boxes"].shape, by_role["scores"].shape
         if boxes[1] != 4:
             return f"boxes have {boxes[1]} coordinates, not 4"
-        if scores[1] != len(self.class_names):
-            return f"scores have {scores[1]} classes, but there are {len(self.class_names)} class names"
+        if scores[1] != classes:
+            return f"scores have {scores[1]} classes, but there are {classes} class names"
         if boxes[2] != scores[2]:
             return f"boxes have {boxes[2]} candidates and scores {scores[2]}"
-        if boxes[0] != self.input.batch or scores[0] != self.input.batch:
-            return f"outputs have batch {boxes[0]} and {scores[0]}, the input {self.input.batch}"
-        if (self.precision == "int8") != (self.calibration is not None):
-            return (
-                f"precision is {self.precision} and calibration is {'absent' if self.calibration is None else 'given'}"
-            )
-        return self._path_problem()
+        if boxes[0] != batch or scores[0] != batch:
+            return f"outputs have batch {boxes[0]} and {scores[0]}, the input {batch}"
+        return None
 
     def _path_problem(self) -> str | None:
         seen: set[str] = set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from .detections import Detections
 from .errors import ArtifactError, InputError
 from .imaging.letterbox import Letterbox
-from .manifest import Manifest
+from .manifest import Manifest, Role
 from .tasks.detect import decode
 from .thresholds import Thresholds
 
@@ -42,7 +42,7 @@ class Postprocessor:
 
         Args:
             outputs: By name as in the manifest: boxes, shape (batch, 4, candidates), and scores, shape
-                (batch, classes, candidates).
+                (batch, classes, candidates); or both in one, as foreign models have it.
             letterboxes: Geometry of each image, as the ``Preprocessor`` gave it. May be fewer than
                 the batch, whose last images are padding then.
             thresholds: What counts as a detection.
@@ -55,7 +55,11 @@ class Postprocessor:
             ArtifactError: If an output is missing or its shape is not the manifest's.
             InputError: If there are more letterboxes than images, or a class asked for is not there.
         """
-        boxes, scores = self._output(outputs, "boxes"), self._output(outputs, "scores")
+        if "fused" in self._outputs:
+            fused = self._output(outputs, "fused")
+            boxes, scores = _corners(fused[:, :4]), fused[:, 4:]
+        else:
+            boxes, scores = self._output(outputs, "boxes"), self._output(outputs, "scores")
         if len(boxes) != len(scores) or len(letterboxes) > len(boxes):
             raise InputError(
                 f"boxes are of {len(boxes)} images, scores of {len(scores)} and letterboxes of {len(letterboxes)}",
@@ -66,9 +70,7 @@ class Postprocessor:
             for image_boxes, image_scores, letterbox in zip(boxes, scores, letterboxes, strict=False)
         ]
 
-    def _output(
-        self, outputs: Mapping[str, npt.NDArray[Any]], role: Literal["boxes", "scores"]
-    ) -> npt.NDArray[np.float32]:
+    def _output(self, outputs: Mapping[str, npt.NDArray[Any]], role: Role) -> npt.NDArray[np.float32]:
         spec = self._outputs[role]
         tensor = outputs.get(spec.name)
         if tensor is None:
@@ -82,6 +84,13 @@ class Postprocessor:
                 remedy="export the artifact again",
             )
         return np.asarray(tensor, np.float32)
+
+
+def _corners(boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return left, top, right, bottom for centre x, centre y, width, height; both (batch, 4, candidates)."""
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is dropped later
+        half = boxes[:, 2:] * np.float32(0.5)
+        return np.concatenate((boxes[:, :2] - half, boxes[:, :2] + half), axis=1)
 
 
 def _in_source(detections: Detections, letterbox: Letterbox) -> Detections:

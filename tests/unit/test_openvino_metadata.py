@@ -38,6 +38,31 @@ def test_both_forms_of_an_entry_are_read(tmp_path: Path) -> None:
     assert found.weights_bytes == 24
 
 
+def test_inputs_and_outputs_are_those_of_the_model_itself(tmp_path: Path) -> None:
+    port = '<port id="{}" precision="FP32"{}><dim>1</dim><dim>{}</dim></port>'
+    inner = '<layer id="0" type="Parameter"><output>' + port.format(0, ' names="inner"', 9) + "</output></layer>"
+    layers = (
+        '<layers><layer id="0" type="Parameter"><output>' + port.format(0, ' names="z,x"', 3) + "</output></layer>"
+        f'<layer id="1" type="Loop"><body><layers>{inner}</layers></body><output>'
+        + port.format(2, ' names="b,a"', 4)
+        + '</output></layer><layer id="2" type="Result"><input>'
+        + port.format(0, "", 4)
+        + '</input></layer><layer id="3" type="Result" output_names="said"><input>'
+        + port.format(0, "", -1)
+        + '</input></layer><layer id="4" type="Result"><input>'
+        + port.format(0, "", 7)
+        + "</input></layer></layers>"
+    )
+    edges = '<edges><edge from-layer="1" from-port="2" to-layer="2" to-port="0"/></edges>'
+    path = tmp_path / "model.xml"
+    path.write_bytes(document(layers=layers).replace(b"<edges/>", edges.encode()))
+    found = read_openvino_metadata(path).signature
+    assert [(tensor.name, tensor.shape) for tensor in found.inputs] == [("x", (1, 3))]
+    assert [(t.name, t.shape) for t in found.outputs] == [("a", (1, 4)), ("said", (1, None)), ("output2", (1, 7))]
+    assert found.inputs[0].dtype == "float32"
+    assert not found.quantized
+
+
 def test_metadata_outside_of_its_place_is_not_taken(tmp_path: Path) -> None:
     path = tmp_path / "model.xml"
     layer = '<layers><layer><rt_info><yolo12edge value="x"/></rt_info><yolo12edge value="x"/></layer></layers>'

@@ -20,7 +20,9 @@ __all__ = ["describe", "inspect"]
 
 
 def inspect(
-    path: Annotated[Path, typer.Argument(help="Artifact directory, .onnx or .xml file or .safetensors checkpoint.")],
+    path: Annotated[
+        Path, typer.Argument(help="Artifact directory, .onnx or .xml file, also of Ultralytics, or checkpoint.")
+    ],
     *,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
@@ -44,16 +46,19 @@ def describe(path: Path) -> dict[str, Any]:
 
     Keys: ``kind`` (``artifact``, ``onnx``, ``openvino`` or ``checkpoint``), ``path``, ``verified``, ``files`` (each
     with ``path``, ``bytes``, ``sha256`` and ``problem``, which is null if the file is as it should be), ``warnings``,
-    and ``manifest`` or, of a checkpoint, ``checkpoint`` and ``parameters``.
+    and ``manifest`` or, of a checkpoint, ``checkpoint`` and ``parameters``. Of a model that another tool made, a
+    ``manifest`` is made of what its file says, and ``checkpoint_sha256`` in it is null.
 
     Raises:
         ArtifactError: If it is no artifact, or its manifest is not valid.
         CheckpointError: If it is a damaged checkpoint.
         InputError: If it does not exist, or is a file of another kind.
     """
-    from ..artifact import MANIFEST_NAME, read_embedded_manifest, read_manifest
+    from ..artifact import MANIFEST_NAME, read_lone_manifest, read_manifest
     from ..errors import InputError
+    from ..foreign import METADATA_NAME, model_in
 
+    path = model_in(path)
     if not path.exists():
         raise InputError(f"{path} does not exist", expected="an artifact directory, .onnx or .xml file or checkpoint")
     if path.is_dir():
@@ -63,8 +68,10 @@ def describe(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is only the manifest", remedy=f"yolo12edge inspect {path.parent}")
     suffix = path.suffix.lower()
     if suffix in (".onnx", ".xml"):
-        manifest = read_embedded_manifest(path)
+        manifest = read_lone_manifest(path)
         files = [_lone_file(path)] if suffix == ".onnx" else [_lone_file(path), _weights_beside(path)]
+        if suffix == ".xml" and manifest.foreign:
+            files.append(_lone_file(path.with_name(METADATA_NAME)))
         kind = "onnx" if suffix == ".onnx" else "openvino"
         return _facts(kind, path, files, manifest.provenance.weights_license, manifest)
     if suffix == ".safetensors":
@@ -186,7 +193,10 @@ def _title(facts: dict[str, Any]) -> Any:
         "openvino": "OpenVINO file with embedded manifest",
         "checkpoint": "Checkpoint",
     }
-    return plain(f"{words[facts['kind']]} {facts['path']}", "bold")
+    word = words[facts["kind"]]
+    if facts["kind"] != "checkpoint" and _manifest_of(facts).foreign:
+        word = word.replace("with embedded manifest", "of another tool")
+    return plain(f"{word} {facts['path']}", "bold")
 
 
 def _table(*columns: str) -> Table:
@@ -218,8 +228,9 @@ def _licence(weights_license: str | None) -> str:
 
 def _manifest_rows(manifest: Manifest) -> list[tuple[str, str]]:
     spec = manifest.input
+    model = "foreign" if manifest.foreign else f"YOLO12{manifest.scale} ({manifest.variant})"
     rows = [
-        ("model", f"YOLO12{manifest.scale} ({manifest.variant}), {manifest.task}"),
+        ("model", f"{model}, {manifest.task}"),
         ("classes", _classes(manifest.class_names)),
         ("format", f"{manifest.format}, {manifest.precision}"),
         (
@@ -229,7 +240,8 @@ def _manifest_rows(manifest: Manifest) -> list[tuple[str, str]]:
         ),
     ]
     for output in manifest.outputs:
-        rows.append(("output", f"{output.name}: {'x'.join(map(str, output.shape))} {output.dtype}, {output.role}"))
+        role = "boxes and scores" if output.role == "fused" else output.role
+        rows.append(("output", f"{output.name}: {'x'.join(map(str, output.shape))} {output.dtype}, {role}"))
     if calibration := manifest.calibration:
         rows.append(
             (
@@ -270,7 +282,7 @@ def _manifest_rows(manifest: Manifest) -> list[tuple[str, str]]:
     return [
         *rows,
         ("made", f"{manifest.provenance.created or 'at an unknown time'} with {versions or 'unknown versions'}"),
-        ("checkpoint", f"sha256 {manifest.provenance.checkpoint_sha256}"),
+        ("checkpoint", f"sha256 {digest}" if (digest := manifest.provenance.checkpoint_sha256) else "not stated"),
         ("weights licence", _licence(manifest.provenance.weights_license)),
     ]
 

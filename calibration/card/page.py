@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ...reports.formats import MULTIPLY, NONE, decimal, difference, megabytes, percent, plural, times
+from ...reports.markup import Markup, Node, document, fact_list, join, section, tag
 from . import sections
 from .examples import Example
-from .formats import MULTIPLY, NONE, decimal, difference, megabytes, percent, plural, times
-from .markup import Markup, Node, fact_list, join, section, tag
 from .plots import CardPlots
-from .style import STYLE
 
 __all__ = ["card_page"]
 
 Facts = dict[str, Any]
 
-# The page has no script and fetches nothing; should text ever get past the escaping, the browser keeps it so.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _CALIBRATION = {
     "placement": "Target",
     "method": "Ranges",
@@ -40,17 +37,8 @@ def card_page(facts: Facts, plots: CardPlots, examples: Sequence[Example]) -> st
         plots: As ``card_plots`` draws them.
         examples: As ``choose_examples`` chooses them.
     """
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="color-scheme", content="light dark"),
-        tag("title", f"{facts['name']}: INT8 report card"),
-        tag("style", Markup(STYLE)),
-    )
-    main = tag(
-        "main",
+    return document(
+        f"{facts['name']}: INT8 report card",
         _top(facts),
         sections.figures(facts),
         sections.classes(facts),
@@ -65,7 +53,6 @@ def card_page(facts: Facts, plots: CardPlots, examples: Sequence[Example]) -> st
         _reproduce(facts),
         tag("footer", f"Written {facts['created']}. The file report.json beside this page has all of its numbers."),
     )
-    return f"<!DOCTYPE html>\n{tag('html', head, tag('body', main), lang='en')}\n"
 
 
 def _top(facts: Facts) -> Markup:

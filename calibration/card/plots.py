@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from ...benchmark.latency import LatencySummary
-from ...metrics.canvas import GRID, INK, MUTED, TRAIN, VAL, nothing, percent_formatter, styled_figure
 from ...metrics.curves import DetectionCurves, mean_over_classes
+from ...reports.canvas import INK, MUTED, TRAIN, VAL, nothing, percent_formatter
+from ...reports.markup import Markup
+from ...reports.svg import inline_svg
 from ..results import Agreement, GuardResult
-from .markup import Markup
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +27,7 @@ MAX_CLASS_PLOTS = 10
 
 _WIDE, _SMALL = (5.0, 3.3), (3.0, 2.5)  # inches; text of 10 points stays readable at the width of a phone
 _FLOAT, _INT8 = TRAIN, VAL
-_VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", _FLOAT: "float", _INT8: "int8"}  # of the style sheet
+_VARIABLES = {_FLOAT: "float", _INT8: "int8"}  # of the style sheet
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,7 @@ def _precision_recall(own: DetectionCurves, twin: DetectionCurves) -> tuple[Mark
             if size is _WIDE:
                 axis.legend(loc="lower left")
 
-        return _svg(name, size, lines)
+        return inline_svg(name, size, lines, variables=_VARIABLES)
 
     labelled = [index for index, row in enumerate(twin.precision_at_recall) if not np.isnan(row).all()]
     shown = labelled if 1 < len(labelled) <= MAX_CLASS_PLOTS else []
@@ -105,7 +103,7 @@ def _score_shifts(agreement: Agreement) -> Markup:
         axis.set(xlabel="confidence of INT8 minus that of float", ylabel="objects")
         axis.legend(loc="upper left")
 
-    return _svg("shift", _WIDE, bars)
+    return inline_svg("shift", _WIDE, bars, variables=_VARIABLES)
 
 
 def _latency(own: LatencySummary, twin: LatencySummary) -> Markup:
@@ -126,42 +124,4 @@ def _latency(own: LatencySummary, twin: LatencySummary) -> Markup:
         axis.yaxis.set_major_formatter(percent_formatter())
         axis.legend(loc="lower right")
 
-    return _svg("latency", _WIDE, steps)
-
-
-def _svg(name: str, size: tuple[float, float], draw: Callable[[Axes], None]) -> Markup:
-    """Draw on one axis and return SVG that follows the colours of the page.
-
-    Args:
-        name: Of the plot; clip paths and markers of one page need different ids.
-        size: Inches.
-        draw: Draws.
-    """
-    with styled_figure(size=size) as figure:
-        from matplotlib import rc_context
-
-        with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-            axis = figure.subplots()
-            draw(axis)
-            axis.tick_params(length=0, pad=5)
-            buffer = io.StringIO()
-            metadata: Any = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-            figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
-    return Markup(_inline(buffer.getvalue()))
-
-
-def _inline(svg: str) -> str:
-    """Turn an SVG file into a part of a page: without addresses and fixed colours.
-
-    Its style sheet would hold for all of the page.
-    """
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<style.*?</style>|<metadata.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' xmlns(:xlink)?="[^"]*"| (width|height)="[\d.]+pt"| version="1.1"', "", svg)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # the same in each plot, and used by nothing
-    svg = re.sub(r"font: [^;\"]*?([\d.]+px)[^;\"]*", r"font-size: \1", svg)  # the page has its own font
-    svg = re.sub(r"font-family: [^;\"]*; ?", "", svg)
-    svg = re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", svg)
-    for colour, variable in _VARIABLES.items():
-        svg = svg.replace(colour, f"var(--{variable})")
-    return re.sub(r"\s*\n\s*", " ", svg)
+    return inline_svg("latency", _WIDE, steps, variables=_VARIABLES)

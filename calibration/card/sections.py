@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ...reports.formats import NONE, decimal, difference, digits_for, megabytes, percent, plural, significant, times
+from ...reports.markup import Markup, Node, data_table, fact_list, join, section, tag
 from ..agreement import CONFIDENCE
 from .examples import Example
-from .formats import NONE, decimal, difference, digits_for, megabytes, percent, plural, significant, times
-from .markup import Markup, Node, data_table, fact_list, join, section, tag
 from .plots import CardPlots
 
 __all__ = [

@@ -49,8 +49,10 @@ PARTS = {
     "yolo12edge.imaging": "core",
     "yolo12edge.metrics": "metrics",
     "yolo12edge.nn": "nn",
+    "yolo12edge.reports": "core",
     "yolo12edge.runtimes": "runtimes",
     "yolo12edge.runtimes.torch_backend": "torch_backend",
+    "yolo12edge.sources": "core",
     "yolo12edge.tasks": "core",
     "yolo12edge.training": "training",
 }

@@ -16,14 +16,14 @@ import pytest
 
 from yolo12edge.benchmark.latency import LatencySummary
 from yolo12edge.calibration.card import write_card
-from yolo12edge.calibration.card.formats import NONE, decimal, difference, digits_for, percent, times
-from yolo12edge.calibration.card.markup import tag
 from yolo12edge.calibration.results import Agreement, Candidate, GuardResult, Sensitivity
 from yolo12edge.detections import Detections
 from yolo12edge.errors import InputError
 from yolo12edge.manifest import Calibration, InputSpec, Manifest, OutputSpec, Provenance
 from yolo12edge.metrics import Evaluation, Target, evaluate_detections
 from yolo12edge.metrics.evaluate import StageTimes
+from yolo12edge.reports.formats import NONE, decimal, difference, digits_for, percent, times
+from yolo12edge.reports.markup import tag
 
 pytest.importorskip("matplotlib", reason="plots need matplotlib")
 pytest.importorskip("faster_coco_eval", reason="average precision needs faster-coco-eval")

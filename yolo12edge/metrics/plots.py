@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
-from .canvas import GRID, INK, MUTED, TRAIN, VAL, headline, nothing, percent_formatter, saved_figure
+from ..reports.canvas import GRID, INK, MUTED, TRAIN, VAL, headline, nothing, percent_formatter, saved_figure
 from .confusion import ConfusionMatrix
 from .curves import DetectionCurves, mean_over_classes
 

@@ -1,4 +1,4 @@
-"""The style sheet of the report card: light, dark, narrow and on paper."""
+"""The style sheet of the pages: light, dark, narrow and on paper."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""What plots and pages are made of: canvas, HTML, style sheet, numbers as text."""

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError
-
-__all__ = ["Backend", "TensorInfo", "check_cuda_or_cpu"]
+__all__ = ["Backend", "BindingBackend", "TensorInfo", "bind"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,10 @@ class Backend(Protocol):
         """Threads of one inference on the CPU."""
 
     @property
+    def parallel(self) -> int:
+        """How many inferences at a time get most done."""
+
+    @property
     def inputs(self) -> tuple[TensorInfo, ...]:
         """Inputs, as the engine reports them."""
 
@@ -66,11 +69,40 @@ class Backend(Protocol):
         """Let go of the model; may be called twice."""
 
 
-def check_cuda_or_cpu(device: str) -> None:
-    """Refuse names that an engine for CPUs and NVIDIA GPUs does not know.
+@runtime_checkable
+class BindingBackend(Backend, Protocol):
+    """A backend that can run on memory which is named once: nothing is copied or allocated for a frame."""
+
+    def bind(
+        self, feeds: Mapping[str, npt.NDArray[Any]], outputs: Mapping[str, npt.NDArray[Any]]
+    ) -> Callable[[], object]:
+        """Return a function that runs the model once, from and into these very arrays.
+
+        The function is for one thread at a time; functions of several bindings may run side by side. It raises
+        ``BackendError`` once the backend is closed.
+
+        Args:
+            feeds: One C-contiguous array for each input, by name.
+            outputs: One C-contiguous array for each output, by name.
+
+        Raises:
+            BackendError: If the backend is closed, or refuses the arrays.
+        """
+
+
+def bind(
+    backend: Backend, feeds: Mapping[str, npt.NDArray[Any]], outputs: Mapping[str, npt.NDArray[Any]]
+) -> Callable[[], object]:
+    """Return a function that runs a backend from and into these arrays, with a copy where the backend needs one.
 
     Raises:
-        InputError: If it is not ``"auto"``, ``"cpu"`` or ``"cuda"``.
+        BackendError: If the backend is closed, or refuses the arrays.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise InputError(f"device {device!r} is not known here", expected="'auto', 'cpu' or 'cuda'")
+    if isinstance(backend, BindingBackend):
+        return backend.bind(feeds, outputs)
+
+    def run() -> None:
+        for name, value in backend.infer(feeds).items():
+            np.copyto(outputs[name], value)
+
+    return run

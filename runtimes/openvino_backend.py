@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy.typing as npt
 
-from ..errors import BackendError, InputError
+from ..errors import ArtifactError, BackendError, InputError
+from ..manifest import InputSpec
 from .backend import TensorInfo
 from .cores import physical_cores
 from .openvino_library import import_openvino, read_network, reason_of
@@ -40,6 +41,8 @@ class OpenVinoBackend:
         hint: Whether one inference shall be quick, or several at a time, from as many threads, shall get most done.
         cache: Folder where OpenVINO keeps compiled models, to load faster next time; None keeps nothing. What lies
             there is trusted.
+        pixels: The input as the manifest describes it, to do in the graph what follows the letterbox: the model then
+            takes uint8, shape (1, height, width, 3), BGR. Measured, the engine takes no longer for it.
 
     Raises:
         MissingDependencyError: If openvino is not installed.
@@ -56,6 +59,7 @@ class OpenVinoBackend:
         threads: int | None = None,
         hint: Hint = "latency",
         cache: Path | None = None,
+        pixels: InputSpec | None = None,
     ) -> None:
         if hint not in ("latency", "throughput"):
             raise InputError(f"hint {hint!r} is not known", expected="'latency' or 'throughput'")
@@ -67,6 +71,9 @@ class OpenVinoBackend:
         if cache is not None:
             core.set_property({"CACHE_DIR": str(_folder(cache))})
         network = read_network(core, model)
+        self._check_names(network, model)
+        if pixels is not None and _takes_images(network, pixels):
+            network = _taking_pixels(network, pixels)
         self.threads = threads or physical_cores()
         settings = _settings(network, core, target, self.threads)
         try:
@@ -78,6 +85,8 @@ class OpenVinoBackend:
         self.device = ", ".join(f"{name.lower()} ({core.get_property(name, 'FULL_DEVICE_NAME')})" for name in active)
         if target == "CPU":  # OpenVINO starts no more threads than there are cores, whatever is asked for
             self.threads = compiled.get_property("INFERENCE_NUM_THREADS")
+        # More than one only with the hint "throughput".
+        self.parallel = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS") if hint == "throughput" else 1
         self.inputs = tuple(_info(port) for port in compiled.inputs)
         self.outputs = tuple(_info(port) for port in compiled.outputs)
         self._compiled: openvino.CompiledModel | None = compiled
@@ -104,10 +113,50 @@ class OpenVinoBackend:
         idle.append(request)
         return {output.name: value for output, value in zip(self.outputs, values, strict=True)}
 
+    def bind(
+        self, feeds: Mapping[str, npt.NDArray[Any]], outputs: Mapping[str, npt.NDArray[Any]]
+    ) -> Callable[[], object]:
+        """Return a function that runs the model from and into these very arrays.
+
+        Raises:
+            BackendError: If the backend is closed, or the arrays are not the inputs and outputs.
+        """
+        if self._compiled is None:
+            raise BackendError("this OpenVINO backend is closed")
+        self._check(feeds)
+        ov = import_openvino()
+        request = self._compiled.create_infer_request()
+        try:
+            for name, array in feeds.items():
+                request.set_tensor(name, ov.Tensor(array, shared_memory=True))
+            for name, array in outputs.items():
+                request.set_tensor(name, ov.Tensor(array, shared_memory=True))
+        except RuntimeError as error:
+            raise BackendError(f"OpenVINO refuses the arrays: {reason_of(error)}") from error
+        held = (dict(feeds), dict(outputs))
+
+        def run() -> object:
+            if self._compiled is None:
+                raise BackendError("this OpenVINO backend is closed")
+            try:
+                request.infer(share_outputs=True)
+            except RuntimeError as error:
+                raise BackendError(f"OpenVINO could not run the model: {reason_of(error)}") from error
+            return held
+
+        return run
+
     def close(self) -> None:
         """Let go of the model; running calls finish first."""
         self._compiled = None
         self._idle = []
+
+    @staticmethod
+    def _check_names(network: openvino.Model, model: Path | bytes) -> None:
+        for kind, ports in (("input", network.inputs), ("output", network.outputs)):
+            if not all(port.get_names() for port in ports):
+                what = "the model" if isinstance(model, bytes) else model
+                raise ArtifactError(f"{what} has an {kind} without a name", remedy="export it again")
 
     def _check(self, feeds: Mapping[str, npt.NDArray[Any]]) -> None:
         """Refuse what OpenVINO would take: it reuses an input that is missing, and converts other types."""
@@ -141,6 +190,25 @@ def _target(core: openvino.Core, device: str) -> str:
             remedy="install the driver of the device, or use device='cpu'",
         )
     raise InputError(f"device {device!r} is not known", expected=f"'auto', 'cpu', 'gpu' or 'npu'; there is {here}")
+
+
+def _takes_images(network: openvino.Model, spec: InputSpec) -> bool:
+    """Return whether the model has the one float input that the manifest describes; if not, others will say so."""
+    ports = network.inputs
+    return len(ports) == 1 and _info(ports[0]) == TensorInfo(spec.name, (1, 3, spec.height, spec.width), "float32")
+
+
+def _taking_pixels(network: openvino.Model, spec: InputSpec) -> openvino.Model:
+    """Let a model take uint8 BGR images, height x width x channel."""
+    ov = import_openvino()
+    from openvino.preprocess import ColorFormat, PrePostProcessor
+
+    builder = PrePostProcessor(network)
+    port = builder.input(spec.name)
+    port.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC")).set_color_format(ColorFormat.BGR)
+    port.model().set_layout(ov.Layout(spec.layout))
+    port.preprocess().convert_element_type(ov.Type.f32).convert_color(ColorFormat.RGB).scale(1 / spec.scale)
+    return builder.build()
 
 
 def _settings(network: openvino.Model, core: openvino.Core, target: str, threads: int) -> dict[str, Any]:

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
+from time import perf_counter_ns, time_ns
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from ..artifact import Artifact, read_lone_manifest
-from ..detections import Detections
-from ..errors import ArtifactError, BackendError, InputError
-from ..foreign import model_in
-from ..machine import int8_saturates
+from ..artifact import Artifact
+from ..detections import Detections, Timing
+from ..errors import BackendError, InputError
+from ..frame import Color, Frame
 from ..manifest import Manifest
 from ..postprocess import Postprocessor
-from ..preprocess import Preprocessor
+from ..preprocess import InputBuffer, Preprocessor
 from ..thresholds import Thresholds
-from .backend import Backend, TensorInfo
+from .backend import Backend, bind
+from .opening import check_tensors, open_engine, warn_of_saturation
+from .stream import Stream
 
 if TYPE_CHECKING:
     from .openvino_backend import Hint
@@ -28,30 +34,56 @@ if TYPE_CHECKING:
 __all__ = ["Runtime"]
 
 _DEFAULT_THRESHOLDS = Thresholds()
+_THREAD_NAME = "yolo12edge-runtime"
+_NO_WAIT = nullcontext()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Workspace:
+    """The memory of one frame on its way: input, outputs, and the engine bound to both."""
+
+    input: InputBuffer
+    outputs: dict[str, npt.NDArray[Any]]
+    run: Callable[[], object]
 
 
 class Runtime:
     """A loaded detector.
 
     Everything about input and outputs comes from the manifest. The engine is opened, checked against the manifest
-    and warmed up here, so that the first frame is as fast as the others. Calls may come from several threads at
-    once; ``close`` may come from any thread, and calls already running finish.
+    and warmed up here, so that the first frame is as fast as the others.
+
+    Threads: every method may be called from any thread at any time, and results do not depend on what else runs.
+    ``close`` waits for the frames that were handed to ``submit``; a call in another thread finishes or, like every
+    later call, raises ``BackendError``.
+
+    Processes: a Runtime belongs to the process that opened it, because engines do not survive a fork: a forked
+    child that calls it gets a ``BackendError`` instead of a deadlock. Open one in each process.
+
+    Memory: a frame is only read, never kept longer than its call, and never changed. With ``submit`` and ``stream`` it
+    must stay unchanged until its result is there. Detections are the caller's own. Buffers for input and outputs are
+    kept and used again, one set for each call that ever ran at the same time, so that memory stays flat after that.
 
     Args:
-        source: An artifact or its directory, a lone ``.onnx`` or OpenVINO ``.xml`` file with an embedded manifest, or a
-            ``.safetensors`` checkpoint, which runs in PyTorch.
-        device: As the engine names it: ``"cpu"`` or ``"cuda"`` for ONNX and PyTorch, ``"cpu"``, ``"gpu"``, ``"gpu.1"``
-            or ``"npu"`` for OpenVINO. It is used or refused; ``"auto"`` takes the best that the engine can start
-            (``runtime.device`` says which).
+        source: An artifact or its directory, a lone ``.onnx`` or OpenVINO ``.xml`` file with an embedded manifest or
+            exported by Ultralytics, or a ``.safetensors`` checkpoint, which runs in PyTorch.
+        device: As the engine names it: ``"cpu"``, ``"cuda"``, ``"tensorrt"``, ``"coreml"`` or ``"openvino"`` (ONNX
+            Runtime's execution providers) for ONNX, ``"cpu"`` or ``"cuda"`` for PyTorch, ``"cpu"``, ``"gpu"``,
+            ``"gpu.1"`` or ``"npu"`` for OpenVINO. It is used or refused; ``"auto"`` takes the best that the engine can
+            start (``runtime.device`` says which).
         threads: CPU threads of one inference; None takes the physical cores that this process may use.
         warmup: Inferences on a grey image before the constructor returns.
-        hint: OpenVINO only: ``"latency"``, or ``"throughput"`` to get most done for calls from several threads.
-        cache: OpenVINO only: folder where it keeps compiled models, to load faster next time. It is trusted.
+        hint: OpenVINO only: ``"latency"``, or ``"throughput"`` to get most done with ``batch`` and ``stream``, or for
+            calls from several threads.
+        cache: ONNX and OpenVINO: folder where compiled models are kept, to load faster next time. It is trusted.
 
     Attributes:
         manifest: What the model is, and how it is fed and read.
         preprocessor: Frame → network input and letterbox.
         postprocessor: Outputs and letterboxes → ``Detections``.
+        device: What the model really runs on.
+        engine: The engine and its version.
+        threads: CPU threads of one inference.
 
     Raises:
         InputError: If the source is missing or of no kind named above, or an option is out of range.
@@ -76,7 +108,7 @@ class Runtime:
         if warmup < 0:
             raise InputError(f"warmup is {warmup}", expected="0 or more")
         folder = None if cache is None else Path(cache)
-        self._take(*_open(source, device.lower(), threads, hint, folder), warmup)
+        self._take(*open_engine(source, device.lower(), threads, hint, folder), warmup)
 
     @classmethod
     def of(cls, backend: Backend, manifest: Manifest, *, warmup: int = 2) -> Runtime:
@@ -97,59 +129,184 @@ class Runtime:
 
     def _take(self, backend: Backend, manifest: Manifest, warmup: int) -> None:
         """Check the engine against the manifest, warm it up, and make it this Runtime's own."""
-        self._backend: Backend | None = None
+        self._process = os.getpid()
+        self._backend = backend
+        self._closed = False
+        self._idle: list[_Workspace] = []
+        self._lock = threading.Lock()
+        self._workers: ThreadPoolExecutor | None = None
         self.manifest = manifest
         try:
-            _check_io(backend, self.manifest)
-            _warn_of_saturation(backend, self.manifest)
-            self.preprocessor = Preprocessor(self.manifest.input)
-            self.postprocessor = Postprocessor(self.manifest)
+            pixels = check_tensors(backend, manifest)
+            warn_of_saturation(backend, manifest)
+            self.preprocessor = Preprocessor(manifest.input, pixels=pixels)
+            self.postprocessor = Postprocessor(manifest)
             self.device = backend.device
             self.engine = backend.name
             self.threads = backend.threads
-            spec = self.manifest.input
-            grey = np.full((spec.batch, 3, spec.height, spec.width), spec.pad_value * spec.scale, np.float32)
+            # One worker prepares the next frame while the others wait for the engine.
+            self._parallel = max(1, backend.parallel)
+            self._engine_room = threading.BoundedSemaphore(self._parallel)
+            self._queue_room = threading.Semaphore(2 * (self._parallel + 1))
+            spec = manifest.input
+            workspace = self._new_workspace()
+            workspace.input.fill(np.full((spec.height, spec.width, 3), spec.pad_value, np.uint8))
             for _ in range(warmup):
-                backend.infer({spec.name: grey})
+                workspace.run()
+            self._idle.append(workspace)
         except BaseException:
             backend.close()
             raise
-        self._backend = backend
 
-    def __call__(self, frame: npt.NDArray[np.uint8], *, thresholds: Thresholds = _DEFAULT_THRESHOLDS) -> Detections:
+    def __call__(
+        self,
+        frame: npt.NDArray[Any] | Frame,
+        *,
+        color: Color = "bgr",
+        thresholds: Thresholds = _DEFAULT_THRESHOLDS,
+    ) -> Detections:
         """Detect objects in one frame.
 
         Args:
-            frame: uint8, shape (height, width, 3), BGR, any size.
+            frame: uint8, shape (height, width, 3), BGR, any size, views of any layout; or a ``Frame`` of such.
+            color: What the frame really is, if not BGR.
             thresholds: What to keep.
 
         Returns:
-            Objects in pixels of ``frame``, best first.
+            Objects in pixels of the frame, best first, with timing and stamp.
 
         Raises:
             InputError: If the frame is not such an image.
-            BackendError: If the runtime is closed, or the engine fails.
+            BackendError: If the runtime is closed or belongs to another process, or the engine fails.
         """
-        images, letterbox = self.preprocessor(frame)
-        outputs = self.infer({self.manifest.input.name: images})
-        return self.postprocessor(outputs, [letterbox], thresholds)[0]
+        self._check_open()
+        return self._detect(frame, color, thresholds, perf_counter_ns(), time_ns(), _NO_WAIT)
 
-    def infer(self, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """Run the engine alone, for measuring and comparing: preprocessed input in, raw outputs out.
+    def batch(
+        self,
+        frames: Iterable[npt.NDArray[Any] | Frame],
+        *,
+        color: Color = "bgr",
+        thresholds: Thresholds = _DEFAULT_THRESHOLDS,
+    ) -> list[Detections]:
+        """Detect objects in several frames, which may differ in size.
+
+        The model takes one frame at a time; while it does, others are prepared and read out.
+
+        Args:
+            frames: Each as in a single call.
+            color: What the frames really are, if not BGR.
+            thresholds: What to keep.
+
+        Returns:
+            One ``Detections`` a frame, in their order.
 
         Raises:
-            BackendError: If the runtime is closed, or the engine fails.
+            InputError: If a frame is not such an image; no result is returned then.
+            BackendError: As for a single call.
         """
-        backend = self._backend
-        if backend is None:
-            raise BackendError("this Runtime is closed", remedy="open a new one, or call it inside its 'with' block")
-        return backend.infer(feeds)
+        futures = [self.submit(frame, color=color, thresholds=thresholds) for frame in frames]
+        return [future.result() for future in futures]
+
+    def submit(
+        self,
+        frame: npt.NDArray[Any] | Frame,
+        *,
+        color: Color = "bgr",
+        thresholds: Thresholds = _DEFAULT_THRESHOLDS,
+    ) -> Future[Detections]:
+        """Hand in one frame and go on; waits only while the queue is full, so that memory and latency are bounded.
+
+        Args:
+            frame: As in a call; it must not change until its result is there.
+            color: What the frame really is, if not BGR.
+            thresholds: What to keep.
+
+        Returns:
+            The detections to come, or the ``InputError`` or ``BackendError`` to come.
+
+        Raises:
+            BackendError: If the runtime is closed or belongs to another process.
+        """
+        self._check_open()
+        received, now = perf_counter_ns(), time_ns()
+        self._queue_room.acquire()
+        try:
+            future = self._pool().submit(self._detect, frame, color, thresholds, received, now, self._engine_room)
+        except RuntimeError as error:  # the pool was shut down meanwhile
+            self._queue_room.release()
+            raise _closed() from error
+        except BaseException:
+            self._queue_room.release()
+            raise
+        future.add_done_callback(lambda _: self._queue_room.release())
+        return future
+
+    def stream(
+        self,
+        frames: Iterable[npt.NDArray[Any] | Frame],
+        *,
+        drop: Literal["none", "oldest"] = "none",
+        color: Color = "bgr",
+        thresholds: Thresholds = _DEFAULT_THRESHOLDS,
+    ) -> Stream:
+        """Detect objects in frame after frame; reading, preparing, inference and reading out overlap.
+
+        Args:
+            frames: Each as in a single call, from anything that can be iterated over: a source, a list, a generator.
+                It is read in a thread of its own.
+            drop: ``"none"`` looks at every frame, and reads no faster than that. ``"oldest"`` reads as fast as frames
+                come and always looks at the newest, so that latency does not grow; ``Stream.dropped`` counts the rest.
+            color: What the frames really are, if not BGR.
+            thresholds: What to keep.
+
+        Returns:
+            An iterator of ``(Frame, Detections)``, in order. What goes wrong with a frame is raised in its place, and
+            the iteration may go on; what goes wrong with ``frames`` itself is raised at the end.
+
+        Raises:
+            InputError: If ``drop`` is neither.
+            BackendError: If the runtime is closed or belongs to another process.
+        """
+        if drop not in ("none", "oldest"):
+            raise InputError(f"drop is {drop!r}", expected="'none' or 'oldest'")
+        self._check_open()
+        newest = drop == "oldest"
+        # A frame more than there are workers, so that none waits; with "oldest", a frame is taken when it is its turn.
+        return Stream(
+            lambda frame: self.submit(frame, color=color, thresholds=thresholds),
+            frames,
+            newest=newest,
+            depth=self._parallel if newest else self._parallel + 2,
+        )
+
+    def infer(self, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """Run the engine alone, for measuring and comparing.
+
+        Args:
+            feeds: What ``preprocessor`` makes of a frame, by the name of the input.
+
+        Returns:
+            The raw outputs by name, the caller's own.
+
+        Raises:
+            BackendError: If the runtime is closed or belongs to another process, or the engine fails.
+        """
+        self._check_open()
+        return self._backend.infer(feeds)
 
     def close(self) -> None:
-        """Let go of the engine; may be called twice. Calling the runtime afterwards raises ``BackendError``."""
-        backend, self._backend = self._backend, None
-        if backend is not None:
-            backend.close()
+        """Finish what was handed in, and let go of the engine; may be called twice."""
+        with self._lock:
+            was_closed, self._closed = self._closed, True
+            workers, self._workers = self._workers, None
+        if was_closed or os.getpid() != self._process:
+            return
+        if workers is not None:
+            # A result's callback may close the Runtime from a worker, which cannot wait for itself.
+            workers.shutdown(wait=not threading.current_thread().name.startswith(_THREAD_NAME))
+        self._idle.clear()
+        self._backend.close()
 
     def __enter__(self) -> Runtime:
         return self
@@ -159,95 +316,77 @@ class Runtime:
     ) -> None:
         self.close()
 
-
-def _open(
-    source: Artifact | str | Path, device: str, threads: int | None, hint: Hint, cache: Path | None
-) -> tuple[Backend, Manifest]:
-    """Open the engine that the source is for."""
-    path = source.path if isinstance(source, Artifact) else model_in(Path(source))
-    if isinstance(source, Artifact) or path.is_dir():
-        artifact = source if isinstance(source, Artifact) else Artifact.load(path)
-        manifest, model = artifact.manifest, artifact.model_file
-        if manifest.format == "torch":
-            raise ArtifactError(f"{path} is an artifact of format 'torch'", expected="'onnx' or 'openvino'")
-        if manifest.format == "openvino" and model.suffix.lower() == ".xml":
-            artifact.file(Path(manifest.files[0].path).with_suffix(".bin").as_posix())  # read too, so it must be listed
-    elif not path.exists():
-        raise InputError(f"{path} does not exist", expected="an artifact, an .onnx or .xml file or a checkpoint")
-    elif path.suffix in (".onnx", ".xml"):
-        manifest, model = read_lone_manifest(path), path
-    elif path.suffix == ".safetensors":
-        from .torch_backend import manifest_for_checkpoint
-
-        manifest, model = manifest_for_checkpoint(path), path
-    else:
-        raise InputError(
-            f"{path} is nothing that a Runtime can open",
-            expected="an artifact directory, an .onnx or .xml file or a .safetensors checkpoint",
-            remedy="'yolo12edge import' turns a public .pt into a checkpoint" if path.suffix == ".pt" else "",
-        )
-    return _engine(model, manifest, device, threads, hint, cache), manifest
-
-
-def _engine(
-    model: Path, manifest: Manifest, device: str, threads: int | None, hint: Hint, cache: Path | None
-) -> Backend:
-    """Load a model into the engine of its format."""
-    if manifest.format == "openvino":
-        from .openvino_backend import OpenVinoBackend
-
-        return OpenVinoBackend(model, device=device, threads=threads, hint=hint, cache=cache)
-    if hint != "latency" or cache is not None:
-        raise InputError(
-            f"hint and cache are for OpenVINO, and {model} is of format {manifest.format!r}",
-            remedy="leave them out, or export with --format openvino",
-        )
-    if manifest.format == "torch":
-        from .torch_backend import TorchBackend
-
-        return TorchBackend(model, manifest, device=device, threads=threads)
-    from .ort_backend import OrtBackend
-
-    return OrtBackend(model, device=device, threads=threads)
-
-
-def _warn_of_saturation(backend: Backend, manifest: Manifest) -> None:
-    """Say so if the products of 8-bit weights saturate here, which costs accuracy and gives no error."""
-    calibration = manifest.calibration
-    if (
-        calibration is not None
-        and not calibration.reduced_range
-        and calibration.placement.endswith(("-vnni", "-u8"))  # -u8: what the first exports called it
-        and backend.device.startswith("cpu")
-        and int8_saturates()
-    ):
-        warnings.warn(
-            "this INT8 artifact has 8-bit weights, whose products saturate on this processor (no VNNI) and cost "
-            "accuracy: export it on a processor like this one",
-            RuntimeWarning,
-            stacklevel=4,
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        raise BackendError(
+            "a Runtime cannot be sent to another process", remedy="send the path of the artifact, and open it there"
         )
 
+    def _detect(
+        self,
+        frame: npt.NDArray[Any] | Frame,
+        color: Color,
+        thresholds: Thresholds,
+        received: int,
+        now: int,
+        engine_room: AbstractContextManager[object],
+    ) -> Detections:
+        """Take one frame through all stages.
 
-def _check_io(backend: Backend, manifest: Manifest) -> None:
-    """Refuse an engine whose inputs and outputs are not those of the manifest."""
-    spec = manifest.input
-    if spec.batch != 1:
-        raise ArtifactError(f"the model takes batches of {spec.batch}", expected="a model of batch 1")
-    inputs = (TensorInfo(spec.name, (spec.batch, 3, spec.height, spec.width), spec.dtype),)
-    outputs = tuple(TensorInfo(output.name, output.shape, output.dtype) for output in manifest.outputs)
-    for kind, found, expected in (("inputs", backend.inputs, inputs), ("outputs", backend.outputs, outputs)):
-        if sorted(found, key=_name) != sorted(expected, key=_name):
-            raise ArtifactError(
-                f"the model's {kind} are {_describe(found)}",
-                expected=f"{_describe(expected)}, as the manifest says",
-                remedy="export the artifact again",
+        Args:
+            frame: As in a call.
+            color: As in a call.
+            thresholds: As in a call.
+            received: When the frame was handed in, by the monotonic clock.
+            now: The same by the wall clock.
+            engine_room: Held while the engine runs.
+        """
+        image, stamp = (frame.image, frame.stamp_ns) if isinstance(frame, Frame) else (frame, None)
+        begun = perf_counter_ns()
+        try:
+            workspace = self._idle.pop()  # a list's pop and append are atomic
+        except IndexError:
+            workspace = self._new_workspace()
+        try:
+            letterbox = workspace.input.fill(image, color)
+            prepared = perf_counter_ns()
+            with engine_room:
+                entered = perf_counter_ns()
+                workspace.run()
+            inferred = perf_counter_ns()
+            found = self.postprocessor(workspace.outputs, [letterbox], thresholds)[0]
+        finally:
+            if not self._closed:
+                self._idle.append(workspace)
+        timing = Timing(
+            pre_ms=(prepared - begun) / 1e6,
+            infer_ms=(inferred - entered) / 1e6,
+            post_ms=(perf_counter_ns() - inferred) / 1e6,
+            queue_ms=(begun - received + entered - prepared) / 1e6,
+        )
+        return replace(found, timing=timing, stamp_ns=now if stamp is None else stamp)
+
+    def _new_workspace(self) -> _Workspace:
+        buffer = self.preprocessor.buffer()
+        outputs = {output.name: np.empty(output.shape, output.dtype) for output in self.manifest.outputs}
+        return _Workspace(buffer, outputs, bind(self._backend, {self.manifest.input.name: buffer.tensor}, outputs))
+
+    def _pool(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._closed:
+                raise _closed()
+            if self._workers is None:
+                self._workers = ThreadPoolExecutor(self._parallel + 1, thread_name_prefix=_THREAD_NAME)
+            return self._workers
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise _closed()
+        if os.getpid() != self._process:
+            raise BackendError(
+                "this Runtime was opened by another process, and engines do not survive a fork",
+                remedy="open a Runtime after the fork, or start processes with the method 'spawn'",
             )
 
 
-def _name(tensor: TensorInfo) -> str:
-    return tensor.name
-
-
-def _describe(tensors: tuple[TensorInfo, ...]) -> str:
-    return ", ".join(f"{tensor.name} {tensor.dtype} {list(tensor.shape)}" for tensor in tensors)
+def _closed() -> BackendError:
+    return BackendError("this Runtime is closed", remedy="open a new one, or call it inside its 'with' block")

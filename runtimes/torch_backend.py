@@ -13,7 +13,7 @@ from .. import __version__
 from ..errors import BackendError, InputError, MissingDependencyError
 from ..files import sha256_of
 from ..manifest import SCHEMA_VERSION, InputSpec, Manifest, OutputSpec, Provenance
-from .backend import TensorInfo, check_cuda_or_cpu
+from .backend import TensorInfo
 
 if TYPE_CHECKING:
     from ..checkpoint import CheckpointMeta
@@ -47,7 +47,8 @@ class TorchBackend:
         device: str = "auto",
         threads: int | None = None,
     ) -> None:
-        check_cuda_or_cpu(device)
+        if device not in ("auto", "cpu", "cuda"):
+            raise InputError(f"device {device!r} is not known to PyTorch here", expected="'auto', 'cpu' or 'cuda'")
         try:
             import torch
         except ImportError as error:
@@ -70,6 +71,7 @@ class TorchBackend:
         spec = manifest.input
         self.inputs = (TensorInfo(spec.name, (spec.batch, 3, spec.height, spec.width), spec.dtype),)
         self.outputs = tuple(TensorInfo(output.name, output.shape, output.dtype) for output in manifest.outputs)
+        self.parallel = 1
         self._by_role = {output.role: output.name for output in manifest.outputs}
         self._model: Any = deploy_form(Checkpoint.load(checkpoint).model()).to(self._place)
 

@@ -20,7 +20,7 @@ class Timing:
 
     Attributes:
         pre_ms: Letterbox and colour order.
-        infer_ms: The engine; of a batch, its share.
+        infer_ms: The engine.
         post_ms: Thresholds, NMS and the way back to source pixels.
         queue_ms: Waiting before and between these, where the frame was handed to ``submit`` or ``stream``.
     """

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from .errors import InputError
-from .imaging.letterbox import Letterbox, letterbox_image, plan_letterbox
+from .frame import Color
+from .imaging.letterbox import Letterbox, plan_letterbox
 from .manifest import InputSpec
 
-__all__ = ["Preprocessor"]
+__all__ = ["InputBuffer", "Preprocessor"]
+
+_COLORS: tuple[Color, ...] = get_args(Color)
+_CHANNELS = {"bgr": 3, "rgb": 3, "gray": 1, "bgra": 4, "rgba": 4, "bgr16": 3, "rgb16": 3, "gray16": 1}
+_TO_BGR = {
+    "rgb": cv2.COLOR_RGB2BGR,
+    "gray": cv2.COLOR_GRAY2BGR,
+    "bgra": cv2.COLOR_BGRA2BGR,
+    "rgba": cv2.COLOR_RGBA2BGR,
+}
+_RGB_OF_BGR = (2, 1, 0)
 
 
 class Preprocessor:
@@ -24,28 +35,33 @@ class Preprocessor:
 
     Args:
         spec: The input of the manifest.
+        pixels: Whether to stop after the letterbox, for an engine that does the rest in its graph: the tensors are
+            then uint8, shape (n, spec.height, spec.width, 3), BGR.
     """
 
-    def __init__(self, spec: InputSpec) -> None:
+    def __init__(self, spec: InputSpec, *, pixels: bool = False) -> None:
         self.spec = spec
+        self.pixels = pixels
 
-    def __call__(self, frame: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], Letterbox]:
+    def __call__(self, frame: npt.NDArray[Any], color: Color = "bgr") -> tuple[npt.NDArray[Any], Letterbox]:
         """Prepare one frame; the frame is never changed.
 
         Args:
             frame: uint8, shape (height, width, 3), BGR; views of any layout are fine.
+            color: What the frame really is, if not BGR: another order or number of channels (gray may be (height,
+                width)), or uint16 with 0 to 65,535.
 
         Returns:
-            The tensor, float32, C-contiguous, shape (1, 3, spec.height, spec.width), and the geometry
-            that brings boxes back.
+            The tensor, float32, C-contiguous, shape (1, 3, spec.height, spec.width), the caller's own, and the
+            geometry that brings boxes back.
 
         Raises:
-            InputError: If the frame is of another type or shape, or empty.
+            InputError: If the frame is of another type or shape, or empty, or there is no such colour.
         """
-        tensor, letterboxes = self.batch((frame,))
-        return tensor, letterboxes[0]
+        buffer = self.buffer()
+        return buffer.tensor, buffer.fill(frame, color)
 
-    def batch(self, frames: Sequence[npt.NDArray[np.uint8]]) -> tuple[npt.NDArray[np.float32], list[Letterbox]]:
+    def batch(self, frames: Sequence[npt.NDArray[Any]]) -> tuple[npt.NDArray[Any], list[Letterbox]]:
         """Prepare several frames, which may differ in size.
 
         Args:
@@ -60,38 +76,111 @@ class Preprocessor:
         """
         if not len(frames):
             raise InputError("there is no frame to prepare", expected="at least one")
-        spec = self.spec
-        network_hw = (spec.height, spec.width)
-        tensor = np.empty((len(frames), 3, *network_hw), np.float32)
-        canvas = np.empty((*network_hw, 3), np.uint8)
-        scale = np.float32(spec.scale)
-        letterboxes = []
-        for planes, frame in zip(tensor, frames, strict=True):
-            _check(frame)
-            letterbox = plan_letterbox((frame.shape[0], frame.shape[1]), network_hw)
-            letterbox_image(frame, letterbox, pad_value=spec.pad_value, out=canvas)
-            blue, green, red = cv2.split(canvas)
-            for plane, channel in zip(planes, (red, green, blue), strict=True):
-                np.multiply(channel, scale, out=plane)
-            letterboxes.append(letterbox)
-        return tensor, letterboxes
+        prepared = [self(frame) for frame in frames]
+        return np.concatenate([tensor for tensor, _ in prepared]), [letterbox for _, letterbox in prepared]
+
+    def buffer(self) -> InputBuffer:
+        """Return memory to prepare one frame at a time in."""
+        return InputBuffer(self.spec, pixels=self.pixels)
 
 
-def _check(frame: Any) -> None:
-    expected = "a uint8 array of shape (height, width, 3), BGR, as cv2.imread gives"
+class InputBuffer:
+    """An input tensor that is filled again and again, so that nothing is allocated for a frame.
+
+    Not for several threads at a time.
+
+    Attributes:
+        tensor: What the engine takes; each ``fill`` overwrites it.
+    """
+
+    def __init__(self, spec: InputSpec, *, pixels: bool) -> None:
+        self.tensor: npt.NDArray[Any]
+        self._spec = spec
+        self._scale = np.float32(spec.scale)
+        self._letterbox: Letterbox | None = None  # whose padding is painted
+        canvas = np.empty((spec.height, spec.width, 3), np.uint8)
+        if pixels:
+            self._canvas, self._planes = canvas, None
+            self.tensor = canvas[None]
+        else:
+            self._canvas, self._planes = canvas, np.empty((3, spec.height, spec.width), np.uint8)
+            self.tensor = np.empty((1, 3, spec.height, spec.width), np.float32)
+
+    def fill(self, frame: npt.NDArray[Any], color: Color = "bgr") -> Letterbox:
+        """Prepare a frame as ``Preprocessor`` does, into ``tensor``; return the geometry that brings boxes back.
+
+        Raises:
+            InputError: If the frame is of another type or shape, or empty, or there is no such colour.
+        """
+        _check(frame, color)
+        spec = self._spec
+        letterbox = plan_letterbox((frame.shape[0], frame.shape[1]), (spec.height, spec.width))
+        if letterbox != self._letterbox:
+            self._letterbox = None  # in case that painting fails half way
+            self._canvas[...] = spec.pad_value
+            if self._planes is not None:
+                self.tensor[...] = np.float32(spec.pad_value) * self._scale
+            self._letterbox = letterbox
+        height, width = letterbox.resized_hw
+        rows = slice(letterbox.pad_top, letterbox.pad_top + height)
+        columns = slice(letterbox.pad_left, letterbox.pad_left + width)
+        inside = self._canvas[rows, columns]
+        _resize_to_bgr(frame, color, inside)
+        if self._planes is not None:
+            for index, channel in enumerate(_RGB_OF_BGR):
+                plane = self._planes[index, rows, columns]
+                cv2.extractChannel(inside, channel, plane)
+                np.multiply(plane, self._scale, out=self.tensor[0, index, rows, columns])
+        return letterbox
+
+
+def _resize_to_bgr(frame: npt.NDArray[Any], color: Color, out: npt.NDArray[np.uint8]) -> None:
+    """Write a frame of any colour, resized, as uint8 BGR; only the few pixels that are left are converted."""
+    height, width = out.shape[:2]
+    plain = color == "bgr"
+    resized: npt.NDArray[Any]
+    if frame.shape[:2] == (height, width):
+        resized = frame
+        if plain:
+            out[...] = frame
+    else:
+        resized = cv2.resize(frame, (width, height), dst=out if plain else None, interpolation=cv2.INTER_LINEAR)
+    if plain:
+        return
+    if color.endswith("16"):
+        resized = cv2.convertScaleAbs(resized, alpha=1 / 257)  # 65,535 / 257 = 255
+    order = color.removesuffix("16")
+    if order == "bgr":
+        out[...] = resized
+    else:
+        out[...] = cv2.cvtColor(np.ascontiguousarray(resized), _TO_BGR[order])
+
+
+def _check(frame: Any, color: Color) -> None:
+    if color not in _CHANNELS:
+        raise InputError(f"there is no colour {color!r}", expected=", ".join(map(repr, _COLORS)))
+    channels, dtype = _CHANNELS[color], "uint16" if color.endswith("16") else "uint8"
+    shape = "(height, width) or (height, width, 1)" if channels == 1 else f"(height, width, {channels})"
+    expected = f"a {dtype} array of shape {shape}, {color.removesuffix('16').upper()}"
     if not isinstance(frame, np.ndarray):
         raise InputError(
             f"the frame is a {type(frame).__name__}",
             expected=expected,
             remedy="read the file first: yolo12edge.imaging.read_image(path)",
         )
-    if frame.dtype != np.uint8:
-        raise InputError(f"the frame has dtype {frame.dtype}", expected=expected, remedy="scale it to 0..255 as uint8")
-    if frame.ndim != 3 or frame.shape[2] != 3:
+    if frame.dtype != dtype:
+        raise InputError(
+            f"the frame has dtype {frame.dtype}",
+            expected=expected,
+            remedy="say color='bgr16', 'rgb16' or 'gray16', if its values go up to 65,535"
+            if frame.dtype == np.uint16
+            else "scale it to 0..255 as uint8",
+        )
+    if not (frame.ndim == 3 and frame.shape[2] == channels) and not (frame.ndim == 2 and channels == 1):
         raise InputError(
             f"the frame has shape {frame.shape}",
             expected=expected,
-            remedy="convert it with cv2.cvtColor: COLOR_GRAY2BGR or COLOR_BGRA2BGR",
+            remedy="say what it is: color='gray', 'bgra', 'rgba', …",
         )
     if not frame.size:
         raise InputError(f"the frame is empty, shape {frame.shape}", expected=expected)

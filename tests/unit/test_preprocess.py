@@ -68,7 +68,7 @@ def test_views_are_welcome_and_results_are_not_shared() -> None:
     [
         (np.zeros((4, 4, 3), np.float32), "float32"),
         (np.zeros((4, 4), np.uint8), r"\(4, 4\)"),
-        (np.zeros((4, 4, 4), np.uint8), "BGRA2BGR"),
+        (np.zeros((4, 4, 4), np.uint8), "bgra"),
         (np.zeros((1, 4, 4, 3), np.uint8), r"\(1, 4, 4, 3\)"),
         (np.zeros((0, 4, 3), np.uint8), "empty"),
         ("image.jpg", "str"),

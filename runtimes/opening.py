@@ -1,0 +1,127 @@
+"""From a source to the engine that runs it, checked against its manifest."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..artifact import Artifact, read_lone_manifest
+from ..errors import ArtifactError, InputError
+from ..foreign import model_in
+from ..machine import int8_saturates
+from ..manifest import Manifest
+from .backend import Backend, TensorInfo
+
+if TYPE_CHECKING:
+    from .openvino_backend import Hint
+
+__all__ = ["check_tensors", "open_engine", "warn_of_saturation"]
+
+
+def open_engine(
+    source: Artifact | str | Path, device: str, threads: int | None, hint: Hint, cache: Path | None
+) -> tuple[Backend, Manifest]:
+    """Open the engine that the source is for; arguments and errors are those of ``Runtime``."""
+    path = source.path if isinstance(source, Artifact) else model_in(Path(source))
+    if isinstance(source, Artifact) or path.is_dir():
+        artifact = source if isinstance(source, Artifact) else Artifact.load(path)
+        manifest, model = artifact.manifest, artifact.model_file
+        if manifest.format == "torch":
+            raise ArtifactError(f"{path} is an artifact of format 'torch'", expected="'onnx' or 'openvino'")
+        if manifest.format == "openvino" and model.suffix.lower() == ".xml":
+            artifact.file(Path(manifest.files[0].path).with_suffix(".bin").as_posix())  # read too, so it must be listed
+    elif not path.exists():
+        raise InputError(f"{path} does not exist", expected="an artifact, an .onnx or .xml file or a checkpoint")
+    elif path.suffix in (".onnx", ".xml"):
+        manifest, model = read_lone_manifest(path), path
+    elif path.suffix == ".safetensors":
+        from .torch_backend import manifest_for_checkpoint
+
+        manifest, model = manifest_for_checkpoint(path), path
+    else:
+        raise InputError(
+            f"{path} is nothing that a Runtime can open",
+            expected="an artifact directory, an .onnx or .xml file or a .safetensors checkpoint",
+            remedy="'yolo12edge import' turns a public .pt into a checkpoint" if path.suffix == ".pt" else "",
+        )
+    return _engine(model, manifest, device, threads, hint, cache), manifest
+
+
+def _engine(
+    model: Path, manifest: Manifest, device: str, threads: int | None, hint: Hint, cache: Path | None
+) -> Backend:
+    """Load a model into the engine of its format."""
+    if manifest.format == "openvino":
+        from .openvino_backend import OpenVinoBackend
+
+        return OpenVinoBackend(model, device=device, threads=threads, hint=hint, cache=cache, pixels=manifest.input)
+    if hint != "latency":
+        raise InputError(
+            f"hint is for OpenVINO, and {model} is of format {manifest.format!r}",
+            remedy="leave it out, or export with --format openvino",
+        )
+    if manifest.format == "onnx":
+        from .ort_backend import OrtBackend
+
+        return OrtBackend(model, device=device, threads=threads, cache=cache)
+    if cache is not None:
+        raise InputError(f"cache is for ONNX and OpenVINO, and {model} is a checkpoint", remedy="leave it out")
+    from .torch_backend import TorchBackend
+
+    return TorchBackend(model, manifest, device=device, threads=threads)
+
+
+def warn_of_saturation(backend: Backend, manifest: Manifest) -> None:
+    """Say so if the products of 8-bit weights saturate here, which costs accuracy and gives no error."""
+    calibration = manifest.calibration
+    if (
+        calibration is not None
+        and not calibration.reduced_range
+        and calibration.placement.endswith(("-vnni", "-u8"))  # -u8: what the first exports called it
+        and backend.device.startswith("cpu")
+        and int8_saturates()
+    ):
+        warnings.warn(
+            "this INT8 artifact has 8-bit weights, whose products saturate on this processor (no VNNI) and cost "
+            "accuracy: export it on a processor like this one",
+            RuntimeWarning,
+            stacklevel=4,
+        )
+
+
+def check_tensors(backend: Backend, manifest: Manifest) -> bool:
+    """Refuse an engine whose inputs and outputs are not those of the manifest.
+
+    Returns:
+        Whether the engine takes pixels, uint8, shape (1, height, width, 3), BGR, and does the rest in its graph.
+
+    Raises:
+        ArtifactError: If they are not.
+    """
+    spec = manifest.input
+    if spec.batch != 1:
+        raise ArtifactError(f"the model takes batches of {spec.batch}", expected="a model of batch 1")
+    if backend.inputs == (TensorInfo(spec.name, (1, spec.height, spec.width, 3), "uint8"),):
+        pixels = True
+        inputs = backend.inputs
+    else:
+        pixels = False
+        inputs = (TensorInfo(spec.name, (1, 3, spec.height, spec.width), spec.dtype),)
+    outputs = tuple(TensorInfo(output.name, output.shape, output.dtype) for output in manifest.outputs)
+    for kind, found, expected in (("inputs", backend.inputs, inputs), ("outputs", backend.outputs, outputs)):
+        if sorted(found, key=_name) != sorted(expected, key=_name):
+            raise ArtifactError(
+                f"the model's {kind} are {_describe(found)}",
+                expected=f"{_describe(expected)}, as the manifest says",
+                remedy="export the artifact again",
+            )
+    return pixels
+
+
+def _name(tensor: TensorInfo) -> str:
+    return tensor.name
+
+
+def _describe(tensors: tuple[TensorInfo, ...]) -> str:
+    return ", ".join(f"{tensor.name} {tensor.dtype} {list(tensor.shape)}" for tensor in tensors)

@@ -14,7 +14,8 @@ _SCHEMES = ("ftp", "http", "https", "rtmp", "rtmps", "rtp", "rtsp", "rtsps", "sr
 _MASK = "***"
 # Some cameras take the password in the query, and some in the path: "/user=admin_password=x_channel=1".
 _SECRET = re.compile(
-    r"([?&;/_](?:[\w.-]*(?:auth|key|pass|pwd|secret|sig|token)[\w.-]*)=).*?(?=[&;/#]|_[a-z]+=|$)", re.IGNORECASE
+    r"([?&;/_](?:[\w.-]*(?:auth|key|pass|pwd|secret|sig|token)[\w.-]*)=).*?(?=[&;/#]|_[a-z]+=|\Z)",
+    re.IGNORECASE | re.DOTALL,
 )
 
 
@@ -67,4 +68,4 @@ def masked(source: str) -> str:
     credentials, at, place = rest.rpartition("@")
     user, colon, _ = credentials.partition(":")
     shown = f"{user}:{_MASK}@" if colon else credentials + at
-    return f"{scheme}://{shown}" + _SECRET.sub(rf"\g<1>{_MASK}", place)
+    return f"{scheme}://" + _SECRET.sub(rf"\g<1>{_MASK}", shown + place)

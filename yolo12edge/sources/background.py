@@ -12,8 +12,8 @@ __all__ = ["start"]
 _running: WeakKeyDictionary[Thread, tuple[Callable[[], None], float]] = WeakKeyDictionary()
 
 
-def start(name: str, work: Callable[[], None], *, stop: Callable[[], None], within_s: float) -> None:
-    """Run the work in a thread that does not keep the program alive.
+def start(name: str, work: Callable[[], None], *, stop: Callable[[], None], within_s: float) -> Thread:
+    """Run the work in a thread that does not keep the program alive, and return that.
 
     Args:
         name: Name of the thread.
@@ -25,6 +25,7 @@ def start(name: str, work: Callable[[], None], *, stop: Callable[[], None], with
     thread = Thread(target=work, name=name, daemon=True)
     _running[thread] = stop, within_s
     thread.start()
+    return thread
 
 
 @atexit.register

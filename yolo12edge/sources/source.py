@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..frame import Frame
 from ..imaging.images import read_image
 from . import background
-from .address import is_stream, is_url, masked
+from .address import is_stream, masked
 from .buffer import Drop, FrameBuffer
 from .media import MediaFile, find_media
 from .stream import connect, read_stream
@@ -26,6 +26,7 @@ from .video import Video, frame_count_of, speed_of
 __all__ = ["Source", "open_source"]
 
 _GRACE_S = 5.0  # for what no time limit of OpenCV covers, such as looking up a host's name
+_JOIN_S = 1.0  # what closing waits for the reading thread; a frame that is on its way takes less
 
 
 class Source:
@@ -58,7 +59,9 @@ class Source:
         self._patience_s = patience_s
         self._process = os.getpid()
         # The thread knows the buffer and not the Source, so that one that is forgotten can be collected.
-        background.start(f"source {name}", partial(_run, read, buffer), stop=buffer.close, within_s=ends_within_s)
+        self._thread = background.start(
+            f"source {name}", partial(_run, read, buffer, name), stop=buffer.close, within_s=ends_within_s
+        )
 
     @property
     def dropped(self) -> int:
@@ -85,7 +88,7 @@ class Source:
         try:
             frame = self._buffer.take(self._patience_s)
         except TimeoutError:
-            self.close()
+            self._let_go()
             raise InputError(
                 f"{self.name} hangs: it neither delivers nor fails", remedy="look at the camera or its driver"
             ) from None
@@ -96,9 +99,14 @@ class Source:
     def close(self) -> None:
         """Stop reading; whoever iterates is at the end. May be called twice, and from any thread.
 
-        Frames that were read ahead are let go. The connection itself is closed by the reading thread, which may wait
-        for its last frame, up to ``timeout_s``.
+        Frames that were read ahead are let go. The file or camera is free when this returns, unless the reading thread
+        waits for a frame that does not come; then it is free when that has taken ``timeout_s``.
         """
+        self._let_go()
+        if os.getpid() == self._process:
+            self._thread.join(_JOIN_S)
+
+    def _let_go(self) -> None:
         if os.getpid() == self._process:  # elsewhere its lock may be held by a thread that is not there
             self._buffer.close()
 
@@ -112,7 +120,7 @@ class Source:
 
     def __del__(self) -> None:
         if hasattr(self, "_process"):  # else the constructor failed
-            self.close()
+            self._let_go()
 
 
 def open_source(
@@ -152,7 +160,7 @@ def open_source(
 def _open_stream(address: str, drop: Drop | None, timeout_s: float, reconnect_s: float) -> Source:
     capture = _within(timeout_s + _GRACE_S, lambda: connect(address, timeout_s), masked(address))
     # Web servers also deliver video files, which say how long they are.
-    count = frame_count_of(capture) if is_url(address) and address.lower().startswith(("http", "ftp")) else None
+    count = frame_count_of(capture) if address.lower().startswith(("http", "ftp")) else None
     buffer = FrameBuffer(drop or ("none" if count else "oldest"))
 
     def read() -> None:
@@ -230,9 +238,11 @@ def _read_file(item: MediaFile, buffer: FrameBuffer, *, paced: bool) -> bool:
     return True
 
 
-def _run(read: Callable[[], None], buffer: FrameBuffer) -> None:
+def _run(read: Callable[[], None], buffer: FrameBuffer, name: str) -> None:
     try:
         read()
+    except cv2.error as error:
+        buffer.fail(InputError(f"{name} cannot be read further: {error.err}"))
     except BaseException as error:  # travels to whoever iterates
         buffer.fail(error)
     finally:

@@ -30,23 +30,6 @@ from yolo12edge.thresholds import Thresholds
 KEEP = Thresholds(confidence=0.3)
 
 
-@pytest.fixture(params=["onnxruntime", "onnx file", "openvino", "openvino file", "torch"])
-def source(request, tiny_checkpoint, tiny_onnx, tiny_openvino):
-    return {
-        "onnxruntime": tiny_onnx,
-        "onnx file": tiny_onnx.model_file,
-        "openvino": tiny_openvino,
-        "openvino file": tiny_openvino.model_file,
-        "torch": tiny_checkpoint,
-    }[request.param]
-
-
-@pytest.fixture
-def runtime(source):
-    with Runtime(source, device="cpu", threads=1) as opened:
-        yield opened
-
-
 def test_detections_lie_in_the_frame_best_first(runtime, scene_frames):
     frame = scene_frames[0][:90, :150]
     found = runtime(frame, thresholds=KEEP)
@@ -69,7 +52,7 @@ def test_all_backends_agree(runtime, tiny_checkpoint, scene_frames):
 
 def test_infer_gives_what_the_manifest_says(runtime):
     spec = runtime.manifest.input
-    outputs = runtime.infer({spec.name: np.zeros((1, 3, spec.height, spec.width), np.float32)})
+    outputs = runtime.infer({spec.name: runtime.preprocessor.buffer().tensor})
     assert {name: value.shape for name, value in outputs.items()} == {
         output.name: output.shape for output in runtime.manifest.outputs
     }
@@ -161,11 +144,12 @@ def test_options_are_checked(source, options, monkeypatch):
 
 def test_options_of_other_engines_are_refused_not_ignored(source, tmp_path):
     is_openvino = "openvino" in str(getattr(source, "path", source))
-    for options in ({"hint": "throughput"}, {"cache": tmp_path}):
-        if is_openvino:
+    is_torch = str(getattr(source, "path", source)).endswith(".safetensors")
+    for options, known in (({"hint": "throughput"}, is_openvino), ({"cache": tmp_path}, not is_torch)):
+        if known:
             Runtime(source, device="cpu", **options).close()
         else:
-            with pytest.raises(InputError, match="for OpenVINO"):
+            with pytest.raises(InputError, match="is for"):
                 Runtime(source, device="cpu", **options)
 
 
@@ -229,7 +213,7 @@ def test_missing_engine_names_the_extra(tiny_onnx, tiny_openvino, monkeypatch, e
 class Engine:
     """A backend that is open already."""
 
-    name, device, threads = "engine 1", "cpu", 1
+    name, device, threads, parallel = "engine 1", "cpu", 1, 1
 
     def __init__(self, manifest):
         spec = manifest.input
@@ -285,7 +269,7 @@ def test_eight_bit_weights_that_saturate_here_are_said(tiny_onnx, monkeypatch, p
     manifest = msgspec.structs.replace(tiny_onnx.manifest, precision="int8", calibration=calibration)
     engine = Engine(manifest)
     engine.device = device
-    monkeypatch.setattr("yolo12edge.runtimes.runtime.int8_saturates", lambda: saturates)
+    monkeypatch.setattr("yolo12edge.runtimes.opening.int8_saturates", lambda: saturates)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         Runtime.of(engine, manifest)

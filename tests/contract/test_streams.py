@@ -1,0 +1,343 @@
+"""Batches, futures, streams, threads and processes: one body for all backends."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import pickle
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import pytest
+
+from yolo12edge import Frame, Runtime
+from yolo12edge.errors import BackendError, InputError
+from yolo12edge.runtimes import TensorInfo
+from yolo12edge.thresholds import Thresholds
+
+KEEP = Thresholds(confidence=0.3)
+
+
+def same(found, expected):
+    return (
+        found.xyxy.tobytes() == expected.xyxy.tobytes()
+        and found.confidence.tobytes() == expected.confidence.tobytes()
+        and found.class_id.tobytes() == expected.class_id.tobytes()
+    )
+
+
+def test_a_batch_is_its_frames(runtime, scene_frames):
+    frames = [*scene_frames[:3], scene_frames[0][:50, :97], Frame(scene_frames[4], 7, 99)]
+    found = runtime.batch(frames, thresholds=KEEP)
+    assert len(found) == 5
+    for frame, detections in zip(frames, found, strict=True):
+        assert same(detections, runtime(frame, thresholds=KEEP))
+    assert found[4].stamp_ns == 99
+    assert runtime.batch([]) == []
+
+
+def test_futures_bring_what_a_call_brings(runtime, scene_frames):
+    futures = [runtime.submit(frame, thresholds=KEEP) for frame in scene_frames]
+    for frame, future in zip(scene_frames, futures, strict=True):
+        assert same(future.result(30), runtime(frame, thresholds=KEEP))
+
+
+@pytest.mark.parametrize("drop", ["none", "oldest"])
+def test_a_stream_gives_frames_in_order_and_counts_what_it_drops(runtime, scene_frames, drop):
+    def frames():
+        for index in range(12):
+            yield Frame(scene_frames[index % 6], index, 1000 + index, "scenes")
+
+    with runtime.stream(frames(), drop=drop, thresholds=KEEP) as stream:
+        found = list(stream)
+    indices = [frame.index for frame, _ in found]
+    assert indices == sorted(set(indices))
+    assert len(found) + stream.dropped == 12
+    assert stream.dropped == 0 or drop == "oldest"
+    for frame, detections in found:
+        assert detections.stamp_ns == 1000 + frame.index
+        assert same(detections, runtime(frame, thresholds=KEEP))
+    assert list(stream) == []
+
+
+def test_plain_arrays_become_frames(runtime, scene_frames):
+    before = time.time_ns()
+    with runtime.stream(scene_frames) as stream:
+        found = [frame for frame, _ in stream]
+    assert [frame.index for frame in found] == list(range(6))
+    assert all(frame.image is image for frame, image in zip(found, scene_frames, strict=True))
+    assert all(before <= frame.stamp_ns <= time.time_ns() for frame in found)
+
+
+def test_every_result_says_where_the_time_went(runtime, scene_frames):
+    before, start = time.time_ns(), time.perf_counter()
+    found = runtime(scene_frames[0])
+    elapsed = (time.perf_counter() - start) * 1e3
+    assert before <= found.stamp_ns <= time.time_ns()
+    timing = found.timing
+    assert min(timing.pre_ms, timing.infer_ms, timing.post_ms) > 0
+    assert timing.queue_ms < timing.total_ms <= elapsed
+    assert timing.total_ms > 0.5 * elapsed
+    assert found[:0].timing == timing
+    queued = [runtime.submit(frame) for frame in scene_frames]
+    assert queued[-1].result().timing.queue_ms > 0
+
+
+def test_a_bad_frame_is_raised_in_its_place_and_the_stream_goes_on(runtime, scene_frames):
+    with runtime.stream([scene_frames[0], None, scene_frames[1]], thresholds=KEEP) as stream:
+        assert next(stream)[0].index == 0
+        with pytest.raises(InputError, match="NoneType"):
+            next(stream)
+        assert next(stream)[0].index == 2
+        with pytest.raises(StopIteration):
+            next(stream)
+
+
+@pytest.mark.parametrize("drop", ["none", "oldest"])
+def test_a_source_that_dies_ends_the_stream_with_its_error(runtime, scene_frames, drop):
+    def dying():
+        yield scene_frames[0]
+        time.sleep(0.1)
+        raise OSError("unplugged")
+
+    stream = runtime.stream(dying(), drop=drop)
+    assert next(stream)[0].index == 0
+    with pytest.raises(OSError, match="unplugged"):
+        next(stream)
+    with pytest.raises(StopIteration):
+        next(stream)
+
+
+def test_the_newest_frame_is_looked_at_and_the_rest_is_counted(runtime, scene_frames):
+    read = threading.Event()
+
+    def camera():
+        for index in range(100):
+            yield Frame(scene_frames[index % 6], index)
+        read.set()
+
+    with runtime.stream(camera(), drop="oldest") as stream:
+        found = [next(stream)[0].index]
+        assert read.wait(10)  # the source is read on although nobody takes results
+        found += [frame.index for frame, _ in stream]
+    assert found[-1] == 99
+    assert len(found) + stream.dropped == 100
+    assert stream.dropped > 50
+
+
+def test_without_dropping_a_source_is_read_no_faster_than_results_are_taken(runtime, scene_frames):
+    read = []
+
+    def frames():
+        for index in range(50):
+            read.append(index)
+            yield scene_frames[0]
+
+    with runtime.stream(frames()) as stream:
+        next(stream)
+        time.sleep(0.2)
+        assert len(read) < 25
+    assert stream.dropped == len(read) - 1
+
+
+def test_closing_a_stream_ends_who_waits_for_it(runtime, scene_frames):
+    held = threading.Event()
+
+    def frames():
+        yield scene_frames[0]
+        held.wait(10)
+
+    stream = runtime.stream(frames())
+    next(stream)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(lambda: list(stream))
+        time.sleep(0.05)
+        stream.close()
+        stream.close()
+        assert waiting.result(5) == []
+    held.set()
+
+
+def test_a_forgotten_stream_ends_its_threads(runtime, scene_frames):
+    def forever():
+        while True:
+            yield scene_frames[0]
+
+    stream = runtime.stream(forever())
+    next(stream)
+    del stream
+    deadline = time.time() + 5
+    while time.time() < deadline and any(t.name == "yolo12edge-stream" for t in threading.enumerate()):
+        time.sleep(0.01)
+    assert not any(thread.name == "yolo12edge-stream" for thread in threading.enumerate())
+
+
+def test_closing_the_runtime_finishes_what_was_handed_in(source, scene_frames):
+    runtime = Runtime(source, device="cpu", threads=1)
+    stream = runtime.stream(itertools.repeat(scene_frames[0]))
+    next(stream)
+    futures = [runtime.submit(frame) for frame in scene_frames[:3]]
+    runtime.close()
+    assert all(future.done() and future.exception() is None for future in futures)
+    with pytest.raises(BackendError, match="closed"):
+        list(stream)
+    for call in (runtime, runtime.submit, lambda frame: runtime.batch([frame]), lambda frame: runtime.stream([frame])):
+        with pytest.raises(BackendError, match="closed"):
+            call(scene_frames[0])
+
+
+def test_a_result_may_close_the_runtime(source, scene_frames):
+    runtime = Runtime(source, device="cpu", threads=1)
+    closed = threading.Event()
+
+    def close(_):
+        runtime.close()
+        closed.set()
+
+    runtime.submit(scene_frames[0]).add_done_callback(close)
+    assert closed.wait(10)
+    with pytest.raises(BackendError, match="closed"):
+        runtime(scene_frames[0])
+
+
+def test_eight_threads_get_what_one_gets(runtime, scene_frames):
+    frames = [frame[: 160 - 10 * index, : 100 + 12 * index] for index, frame in enumerate(scene_frames[:5])]
+    limits = [Thresholds(confidence=confidence) for confidence in (0.3, 0.4)]
+    expected = {(f, t): runtime(frames[f], thresholds=limits[t]) for f in range(5) for t in range(2)}
+
+    def work(seed):
+        order = np.random.default_rng(seed).integers(0, 10, 20)
+        calls = (runtime, lambda *args, **options: runtime.submit(*args, **options).result())
+        return all(
+            same(calls[n % 2](frames[n // 2], thresholds=limits[n % 2]), expected[n // 2, n % 2])
+            for n in order.tolist()
+        )
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(8)))
+
+
+def test_one_runtime_per_thread(source, scene_frames):
+    def work(frame):
+        with Runtime(source, device="cpu", threads=1) as runtime:
+            return runtime(frame, thresholds=KEEP)
+
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(work, [scene_frames[0]] * 3))
+    assert same(found[0], found[1])
+    assert same(found[0], found[2])
+
+
+def test_memory_is_flat_after_the_first_frames(runtime, scene_frames):
+    for frame in scene_frames:
+        runtime(frame)
+    buffers = list(runtime._idle)
+    for frame in scene_frames * 3:
+        runtime(frame)
+    assert runtime._idle == buffers
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_gets_an_error_and_no_deadlock(runtime, scene_frames):
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        said = []
+        for call in (runtime, runtime.submit, lambda frame: runtime.stream([frame]), lambda _: runtime.infer({})):
+            try:
+                call(scene_frames[0])
+                said.append("nothing")
+            except BackendError as error:
+                said.append("fork" if "fork" in str(error) else str(error))
+        runtime.close()
+        os.write(writer, " ".join(said).encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        assert pipe.read() == "fork fork fork fork"
+    os.waitpid(child, 0)
+    assert len(runtime(scene_frames[0], thresholds=KEEP)) > 0
+
+
+def test_a_runtime_is_not_pickled(runtime):
+    with pytest.raises(BackendError, match="another process"):
+        pickle.dumps(runtime)
+
+
+def _count(path, frame):
+    with Runtime(path, device="cpu", threads=1) as runtime:
+        return len(runtime(frame, thresholds=KEEP))
+
+
+def test_a_spawned_process_opens_its_own(tiny_onnx, scene_frames):
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        there = pool.apply(_count, (tiny_onnx.path, scene_frames[0]))
+    assert there == _count(tiny_onnx.path, scene_frames[0])
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (20_000, 10), (4320, 7680), (3, 1)])
+def test_frames_of_any_size(runtime, shape):
+    assert len(runtime(np.full((*shape, 3), 90, np.uint8))) >= 0
+
+
+def test_colours(runtime, scene_frames):
+    frame = cv2.resize(scene_frames[0], (96, 96))  # as large as the input: resizing rounds 16 bits elsewhere than 8
+    expected = runtime(frame, thresholds=KEEP)
+    for color, image in {
+        "rgb": frame[..., ::-1],
+        "bgra": cv2.cvtColor(frame, cv2.COLOR_BGR2BGRA),
+        "rgba": cv2.cvtColor(frame, cv2.COLOR_BGR2RGBA),
+        "bgr16": frame.astype(np.uint16) * 257,
+        "rgb16": frame[..., ::-1].astype(np.uint16) * 257,
+    }.items():
+        found = runtime(image, color=color, thresholds=KEEP)
+        assert same(found, expected), color
+    gray = cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
+    expected = runtime(cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR), thresholds=KEEP)
+    for image, color in ((gray, "gray"), (gray[..., None], "gray"), (gray.astype(np.uint16) * 257, "gray16")):
+        found = runtime(image, color=color, thresholds=KEEP)
+        assert same(found, expected), color
+    with pytest.raises(InputError, match="no colour"):
+        runtime(frame, color="yuv")
+    with pytest.raises(InputError, match="bgr16"):
+        runtime(frame.astype(np.uint16))
+
+
+def test_wrong_drop_is_refused(runtime, scene_frames):
+    with pytest.raises(InputError, match="drop"):
+        runtime.stream(scene_frames, drop="newest")
+
+
+class Failing:
+    """An engine that fails on its third run, and has no bound memory."""
+
+    name, device, threads, parallel = "failing 1", "cpu", 1, 1
+
+    def __init__(self, manifest):
+        spec = manifest.input
+        self.inputs = (TensorInfo(spec.name, (1, 3, spec.height, spec.width), "float32"),)
+        self.outputs = tuple(TensorInfo(output.name, output.shape, "float32") for output in manifest.outputs)
+        self.runs = 0
+
+    def infer(self, feeds):
+        self.runs += 1
+        if self.runs == 3:
+            raise BackendError("the device is lost")
+        return {output.name: np.zeros(output.shape, np.float32) for output in self.outputs}
+
+    def close(self):
+        pass
+
+
+def test_an_engine_that_fails_says_so_where_its_frame_was(tiny_onnx, scene_frames):
+    with Runtime.of(Failing(tiny_onnx.manifest), tiny_onnx.manifest, warmup=0) as runtime:
+        stream = runtime.stream(scene_frames)
+        assert [next(stream)[0].index for _ in range(2)] == [0, 1]
+        with pytest.raises(BackendError, match="device is lost"):
+            next(stream)
+        assert [frame.index for frame, _ in stream] == [3, 4, 5]

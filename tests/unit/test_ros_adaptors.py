@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from yolo12edge import Runtime
 from yolo12edge.adaptors import from_image, to_detection2d_array, to_label_info
 from yolo12edge.detections import Detections
 from yolo12edge.errors import InputError
@@ -181,3 +182,24 @@ def test_sizes_that_contradict_one_another_are_refused(changes: dict[str, Any]) 
     from_image(Image(**fields))
     with pytest.raises(InputError, match=r"pixels of bgr8, rows of \d+ bytes"):
         from_image(Image(**{**fields, **changes}))
+
+
+@pytest.mark.parametrize("padding", [0, 5])
+@pytest.mark.parametrize("encoding", ["bgr8", "rgb8", "bgra8", "rgba8", "bgr16", "rgb16", "bgra16", "rgba16"])
+def test_the_runtime_sees_the_same_picture(
+    encoding: str, padding: int, tiny_onnx: Any, scene_frames: list[np.ndarray]
+) -> None:
+    frame = scene_frames[0]
+    pixels = frame[..., ::-1] if encoding.startswith("rgb") else frame
+    if "a" in encoding:
+        pixels = np.concatenate([pixels, np.full((*frame.shape[:2], 1), 9, np.uint8)], axis=2)
+    if encoding.endswith("16"):
+        pixels = pixels.astype(np.uint16) * 257
+    image, color = from_image(packed(np.ascontiguousarray(pixels), encoding, padding=padding))
+    with Runtime(tiny_onnx, warmup=0) as runtime:
+        found = runtime(image, color=color)
+        # 16 bits are resized before they are rounded to 8, so that they differ from 8 bits a little.
+        wide = encoding.endswith("16")
+        expected = runtime(frame.astype(np.uint16) * 257, color="bgr16") if wide else runtime(frame)
+    np.testing.assert_array_equal(found.xyxy, expected.xyxy)
+    assert len(found)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +11,18 @@ import typer
 
 from yolo12edge.cli import _console
 from yolo12edge.cli import predict as cli
-from yolo12edge.cli._prediction import predict_media
+from yolo12edge.cli._prediction import _video_writer, predict_media
+from yolo12edge.detections import Detections, Timing
 from yolo12edge.errors import InputError
+from yolo12edge.frame import Frame
 from yolo12edge.imaging import read_image, write_image
 from yolo12edge.manifest import InputSpec, Manifest, OutputSpec, Provenance
-from yolo12edge.postprocess import Postprocessor
-from yolo12edge.preprocess import Preprocessor
 from yolo12edge.sources import Video, find_media
 from yolo12edge.thresholds import Thresholds
 
 
 class FakeRuntime:
-    """Finds the bright square: the box of all network pixels over 0.9, as class 1."""
+    """Finds the bright square: the box of all pixels over 230, as class 1."""
 
     device = "cpu"
 
@@ -44,16 +43,12 @@ class FakeRuntime:
             files=[],
             provenance=Provenance(checkpoint_sha256="0" * 64, created="", versions={}),
         )
-        self.preprocessor = Preprocessor(self.manifest.input)
-        self.postprocessor = Postprocessor(self.manifest)
 
-    def infer(self, feeds: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        boxes, scores = np.zeros((1, 4, 2), np.float32), np.zeros((1, 2, 2), np.float32)
-        y, x = np.nonzero(feeds["images"][0, 0] > 0.9)
-        if len(x):
-            boxes[0, :, 1] = x.min(), y.min(), x.max() + 1, y.max() + 1
-            scores[0, 1, 1] = 0.8
-        return {"boxes": boxes, "scores": scores}
+    def __call__(self, frame: np.ndarray, *, thresholds: Thresholds) -> Detections:
+        y, x = np.nonzero(frame[:, :, 0] > 230)
+        boxes = [[x.min(), y.min(), x.max() + 1, y.max() + 1]] if len(x) and thresholds.classes in (None, (1,)) else []
+        count = len(boxes)
+        return Detections(np.reshape(boxes, (count, 4)), [0.8] * count, [1] * count, Timing(1, 2, 3))
 
     def __enter__(self) -> FakeRuntime:
         return self
@@ -116,7 +111,7 @@ def test_a_corrupt_image_is_reported_and_the_rest_done(folder: Path, tmp_path: P
     found = json.loads(printed.out)
     assert [Path(result["source"]).name for result in found["results"]] == ["a.png", "b.PNG"]
     assert [Path(error["source"]).name for error in found["errors"]] == ["aa.png"]
-    assert "1 of 3 files" in printed.err
+    assert "1 of 3 sources" in printed.err
     assert "aa.png" in printed.err
 
 
@@ -139,9 +134,15 @@ def test_an_unreadable_video_is_reported_and_leaves_nothing(folder: Path, tmp_pa
     (folder / "bad.mp4").write_bytes(b"\x00\x00\x00\x18ftypmp42 and then nothing")
     out = tmp_path / "out"
     result = predict_media(FakeRuntime(), find_media([folder]), out, thresholds=Thresholds())
-    assert [path.name for path, _ in result.errors] == ["bad.mp4"]
+    assert [Path(source).name for source, _ in result.errors] == ["bad.mp4"]
     assert (result.images, result.videos) == (2, 0)
     assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.png"]
+
+
+def test_frames_limits_a_video(tmp_path: Path, run: Any) -> None:
+    run(write_video(tmp_path / "clip.mp4", 9), out_folder=tmp_path / "out", frames=4)
+    with Video(tmp_path / "out" / "clip.mp4") as video:
+        assert len(list(video)) == 4
 
 
 def test_a_video_that_ends_early_keeps_its_frames_and_is_reported(
@@ -161,6 +162,71 @@ def test_a_video_that_ends_early_keeps_its_frames_and_is_reported(
     monkeypatch.undo()
     with Video(tmp_path / "out" / "clip.mp4") as video:
         assert len(list(video)) == 9
+
+
+def test_a_stream_is_looked_at_until_enough_frames(camera: Any, tmp_path: Path, run: Any, capsys: Any) -> None:
+    run(camera.url, camera.url, out_folder=tmp_path / "out", frames=5, save_json=True, save_txt=True)
+    found = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    names = [f"127-0-0-1-{camera.port}-live{end}" for end in ("", "-2")]
+    assert [Path(result["output"]).stem for result in found["results"]] == [names[0]] * 5 + [names[1]] * 5
+    stamps = [result["stamp_ns"] for result in found["results"]]
+    assert stamps == sorted(stamps)
+    assert len(list((tmp_path / "out" / "labels" / names[1]).iterdir())) == 5
+    printed = capsys.readouterr()
+    assert "in 2 streams (10 frames)" in printed.out
+    assert "5 frames looked at; " in printed.err
+    assert "s3cret" not in printed.out + printed.err + json.dumps(found)
+    with pytest.raises(InputError, match="one after the other"):
+        run(camera.url, camera.url, out_folder=tmp_path / "out")
+
+
+def test_a_stream_that_is_not_there_is_reported_after_the_files(folder: Path, tmp_path: Path, run: Any) -> None:
+    with pytest.raises(typer.Exit) as stop:
+        run("/dev/video99", folder, out_folder=tmp_path / "out", save_json=True)
+    assert stop.value.exit_code == 1
+    found = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert [len(found["results"]), found["errors"][0]["source"]] == [2, "/dev/video99"]
+
+
+class Interrupted(FakeRuntime):
+    """The user presses Ctrl-C while the fourth frame is looked at."""
+
+    looked_at = 0
+
+    def __call__(self, frame: np.ndarray, *, thresholds: Thresholds) -> Detections:
+        self.looked_at += 1
+        if self.looked_at == 4:
+            raise KeyboardInterrupt
+        return super().__call__(frame, thresholds=thresholds)
+
+
+def test_control_c_keeps_what_is_done(
+    camera: Any, folder: Path, tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("yolo12edge.runtimes.Runtime", Interrupted)
+    run(camera.url, out_folder=tmp_path / "live", save_json=True)  # no error: how else would it end
+    assert len(json.loads((tmp_path / "live" / "predictions.json").read_text())["results"]) == 3
+    with Video(next((tmp_path / "live").glob("*.mp4"))) as video:
+        assert len(list(video)) >= 1
+    clip = write_video(tmp_path / "clip.mp4", 9)
+    with pytest.raises(typer.Exit) as stop:
+        run(folder / "a.png", clip, folder / "b.PNG", out_folder=tmp_path / "out", save_json=True)
+    assert stop.value.exit_code == 130
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "clip.mp4", "predictions.json"]
+    with Video(tmp_path / "out" / "clip.mp4") as video:
+        assert len(list(video)) == 2
+
+
+def test_the_copy_of_a_stream_is_as_fast_as_the_stream_was(tmp_path: Path) -> None:
+    with _video_writer(tmp_path / "copy.mp4", None) as write:
+        for tenth, grey, height in ((0, 0, 64), (1, 80, 64), (10, 160, 32), (20, 240, 64)):  # the third is smaller
+            write(Frame(square(), tenth, 10**18 + tenth * 10**8), np.full((height, 128, 3), grey, np.uint8))
+    with Video(tmp_path / "copy.mp4") as video:
+        assert video.fps == pytest.approx(25)
+        frames = list(video)
+    assert {frame.shape for frame in frames} == {(64, 128, 3)}
+    shown = [round(frame.mean() / 80) for frame in frames]  # each until the next was taken
+    assert shown == [0] * 2 + [1] * 23 + [2] * 25 + [3]
 
 
 def test_files_of_one_name_do_not_overwrite_each_other(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""``yolo12edge predict``: detect objects in images, folders and videos."""
+"""``yolo12edge predict``: detect objects in images, folders, videos, cameras and network streams."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ def predict(
     artifact: Annotated[
         Path, typer.Argument(help="Artifact directory, .onnx or .xml file or .safetensors checkpoint.")
     ],
-    source: Annotated[list[str], typer.Argument(help="Images, folders, patterns or video files.")],
+    source: Annotated[
+        list[str], typer.Argument(help="Images, folders, patterns, videos, cameras (/dev/video0) or URLs (rtsp://…).")
+    ],
     out_folder: Annotated[
         Path | None,
         typer.Option("--out", help="Folder for the results.", show_default="runs/predict, with a number if it exists"),
@@ -49,6 +51,9 @@ def predict(
     max_detections: Annotated[
         int, typer.Option("--max-detections", min=1, help="Most detections of one image.")
     ] = _DEFAULT.max_detections,
+    frames: Annotated[
+        int | None, typer.Option("--frames", min=1, help="Most frames of one video or stream.", show_default="all")
+    ] = None,
     device: Annotated[
         str, typer.Option("--device", help="auto, cpu, cuda; with OpenVINO cpu, gpu, gpu.1, npu.")
     ] = "auto",
@@ -56,15 +61,23 @@ def predict(
     save_txt: Annotated[bool, typer.Option("--save-txt", help="Write YOLO label files into labels/.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of a table.")] = False,
 ) -> None:
-    """Detect objects in images, folders and videos; write annotated copies and results.
+    """Detect objects in images, folders, videos and streams; write annotated copies and results.
 
-    Ends with 1 if a file could not be read; the other files are done all the same.
+    Cameras and network streams come after the files and go on until Ctrl-C or --frames; either way what is done is
+    kept. Ends with 1 if a source could not be read; the others are done all the same.
     """
     from ..runtimes import Runtime
-    from ..sources import find_media
+    from ..sources import find_media, is_stream
     from ._prediction import predict_media
 
-    media = find_media(source)  # before the model is loaded: a wrong name should show at once
+    streams = [name for name in source if is_stream(name)]
+    files = [name for name in source if name not in streams]
+    media = find_media(files) if files else []  # before the model is loaded: a wrong name should show at once
+    if len(streams) > 1 and frames is None:
+        raise InputError(
+            "streams are looked at one after the other, and the first may have no end",
+            remedy="give --frames, or start one command for each",
+        )
     folder = out_folder or free_folder(Path("runs/predict"))
     with console.status("Loading the model"):
         runtime = Runtime(artifact, device=device)
@@ -75,9 +88,17 @@ def predict(
             max_detections=max_detections,
             classes=resolve_classes(classes, runtime.manifest.class_names),
         )
-        with progress("Predicting", _count_frames(media), unit="frames") as steps:
+        with progress("Predicting", _count_frames(media, len(streams), frames), unit="frames") as steps:
             result = predict_media(
-                runtime, media, folder, thresholds=thresholds, save_txt=save_txt, advance=steps.advance
+                runtime,
+                media,
+                folder,
+                streams=streams,
+                thresholds=thresholds,
+                most_frames=frames,
+                save_txt=save_txt,
+                keep_records=save_json or json_output,
+                advance=steps.advance,
             )
     header = {
         "artifact": str(artifact),
@@ -96,10 +117,14 @@ def predict(
     for note in result.notes:
         console.print(f"Note: {note}", markup=False, soft_wrap=True)
     if result.errors:
-        console.print(f"[bold red]{len(result.errors)} of {len(media)} files had a problem:[/]")
+        console.print(
+            f"[bold red]{len(result.errors)} of {_plural(len(media) + len(streams), 'source')} had a problem:[/]"
+        )
         for _, message in result.errors:
             console.print(f"  {message}", style="red", markup=False, soft_wrap=True)
         raise typer.Exit(1)
+    if result.interrupted and not streams:  # a stream is ended in no other way
+        raise typer.Exit(130)
 
 
 def resolve_classes(wanted: Sequence[str] | None, class_names: Sequence[str]) -> tuple[int, ...] | None:
@@ -127,10 +152,12 @@ def resolve_classes(wanted: Sequence[str] | None, class_names: Sequence[str]) ->
     return tuple(dict.fromkeys(found))
 
 
-def _count_frames(media: Sequence[MediaFile]) -> int | None:
+def _count_frames(media: Sequence[MediaFile], streams: int, most: int | None) -> int | None:
     from ..sources import Video
 
-    total = 0
+    if streams and most is None:
+        return None
+    total = streams * (most or 0)
     for item in media:
         if item.kind == "image":
             total += 1
@@ -140,9 +167,9 @@ def _count_frames(media: Sequence[MediaFile]) -> int | None:
                 count = video.frame_count
         except InputError:
             continue  # reported when its turn comes
-        if count is None:
+        if count is None and most is None:
             return None
-        total += count
+        total += min(count or sys.maxsize, most or sys.maxsize)
     return total
 
 
@@ -159,10 +186,13 @@ def _print_summary(
             table.add_row(escape(class_names[class_id]), str(count), str(result.seen_in[class_id]))
         out.print(table)
     looked_at = [_plural(result.images, "image")] if result.images else []
-    if result.videos:
-        looked_at.append(f"{_plural(result.videos, 'video')} ({result.frames - result.images} frames)")
-    out.print(f"{_plural(result.objects.total(), 'object')} in {' and '.join(looked_at) or 'no file'}")
-    if result.frames:
+    looked_at += [
+        _plural(count, noun) for count, noun in ((result.videos, "video"), (result.streams, "stream")) if count
+    ]
+    if result.frames > result.images:
+        looked_at[-1] += f" ({_plural(result.frames - result.images, 'frame')})"
+    out.print(f"{_plural(result.objects.total(), 'object')} in {' and '.join(looked_at) or 'no source'}")
+    if result.milliseconds["infer"]:
         times = {stage: median(result.milliseconds[stage]) for stage in STAGES}
         stages = ", ".join(f"{stage} {value:.1f}" for stage, value in times.items())
         out.print(f"Median ms a frame: {stages}; on {device}", markup=False, soft_wrap=True)

@@ -12,7 +12,7 @@ from typing import Literal
 from ..errors import InputError
 from ..imaging.images import IMAGE_SUFFIXES
 
-__all__ = ["VIDEO_SUFFIXES", "MediaFile", "find_media"]
+__all__ = ["VIDEO_SUFFIXES", "MediaFile", "find_media", "unique_name"]
 
 VIDEO_SUFFIXES = frozenset((".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"))
 """Suffixes of video files, lower case."""
@@ -55,7 +55,21 @@ def find_media(sources: Iterable[str | os.PathLike[str]]) -> list[MediaFile]:
     if not found:
         raise InputError("there is nothing to look at", expected="an image, a folder, a pattern or a video")
     taken: set[str] = set()
-    return [MediaFile(path, _kind(path), _unique(path.stem, taken)) for path in found.values()]
+    return [MediaFile(path, _kind(path), unique_name(path.stem, taken)) for path in found.values()]
+
+
+def unique_name(stem: str, taken: set[str]) -> str:
+    """Return the stem, with a number where it is taken, and add it to what is taken.
+
+    Args:
+        stem: The name wanted.
+        taken: Names in lower case, because some file systems do not tell ``A.jpg`` from ``a.jpg``.
+    """
+    name, number = stem, 2
+    while name.lower() in taken:
+        name, number = f"{stem}-{number}", number + 1
+    taken.add(name.lower())
+    return name
 
 
 def _expand(source: str) -> list[Path]:
@@ -92,12 +106,3 @@ def _kind(path: Path) -> Literal["image", "video"]:
 
 def _suffixes() -> str:
     return "files ending in " + ", ".join(sorted(IMAGE_SUFFIXES | VIDEO_SUFFIXES))
-
-
-def _unique(stem: str, taken: set[str]) -> str:
-    name, number = stem, 2
-    # Lower case: some file systems do not tell "A.jpg" from "a.jpg".
-    while name.lower() in taken:
-        name, number = f"{stem}-{number}", number + 1
-    taken.add(name.lower())
-    return name

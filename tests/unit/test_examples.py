@@ -296,6 +296,8 @@ def test_multi_camera(script: Script, tiny_onnx: Any, videos: list[Path], tmp_pa
     assert [int(seen) + int(dropped) for seen, dropped in counts] == [12, 0, 7]
     assert "does not exist" in lines[1]
     assert read_image(out).shape[1] > 2 * 96
-    code, said, _ = script("multi_camera", tiny_onnx.path, videos[0], "--seconds", 0.1)
+    slow, scene = tmp_path / "slow.mp4", functions_of("moving_scene")
+    scene.write_video(slow, scene.frames(seconds=1.2, size=96), fps=2.0)  # six seconds
+    code, said, _ = script("multi_camera", tiny_onnx.path, slow, "--seconds", 0.1)
     seen, dropped = re.search(r": (\d+) frames.*, (\d+) dropped", said).groups()  # type: ignore[union-attr]
     assert (code, int(seen) + int(dropped) < 12) == (0, True)

@@ -36,6 +36,7 @@ PARTS = {
     "yolo12edge.adaptors": "adaptors",
     "yolo12edge.assets": "assets",
     "yolo12edge.benchmark": "benchmark",
+    "yolo12edge.benchmark.sensors": "benchmark",
     "yolo12edge.calibration": "calibration",
     "yolo12edge.calibration.card": "calibration",
     "yolo12edge.calibration.placement": "calibration",
@@ -75,6 +76,7 @@ LAZY_ENGINES = {
     "onnx",
     "onnxruntime",
     "openvino",
+    "pynvml",
     "supervision",
     "tensorboard",
 }

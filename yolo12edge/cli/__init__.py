@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 from ..errors import Yolo12EdgeError
-from . import calibrate, demo, doctor, export, import_checkpoint, inspect, predict, train, val
+from . import benchmark, calibrate, demo, doctor, export, import_checkpoint, inspect, predict, train, val
 
 __all__ = ["app", "main"]
 
@@ -30,6 +30,7 @@ app = typer.Typer(
 app.command()(train.train)
 app.command()(val.val)
 app.command()(predict.predict)
+app.add_typer(benchmark.app, name="benchmark")
 app.command()(export.export)
 app.command()(calibrate.calibrate)
 app.command("import")(import_checkpoint.import_)

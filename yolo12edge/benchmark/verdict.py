@@ -1,0 +1,106 @@
+"""What a run says, in plain sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..reports.formats import MULTIPLY, decimal, difference
+from .bootstrap import ratio_interval
+from .record import MeasuredCase, ModelFacts
+
+__all__ = ["case_name", "verdict_lines"]
+
+
+def verdict_lines(models: Sequence[ModelFacts], cases: Sequence[MeasuredCase], sustained: float | None) -> list[str]:
+    """Return the sentences, the most important first.
+
+    Models are compared with the first FP32 one, or else the first: medians of calls that took turns.
+
+    Args:
+        models: What was measured.
+        cases: The measurements.
+        sustained: Seconds of a sustained run; None of a short one.
+    """
+    reference = next((model for model in models if model.precision == "fp32"), models[0])
+    by_key = {case.key: case for case in cases}
+    lines = [
+        _speed(model, reference, case, twin, swept=len(by_key) > len(models))
+        for model in models
+        if model is not reference
+        for case in cases
+        if case.model == model.name and (twin := by_key.get((reference.name, case.threads, case.batch))) is not None
+    ]
+    lines += _best_threads(models, cases)
+    if sustained is not None:
+        lines += [_slowdown(case, cases, sustained) for case in cases]
+    return lines
+
+
+def case_name(case: MeasuredCase, cases: Sequence[MeasuredCase]) -> str:
+    """Return the name of a case: the model, and what tells it from others of the same model."""
+    own = [other for other in cases if other.model == case.model]
+    parts = [case.model]
+    if len({other.threads for other in own}) > 1:
+        parts.append(f"{case.threads} thread{'' if case.threads == 1 else 's'}")
+    if len({other.batch for other in own}) > 1:
+        parts.append(f"batch {case.batch}")
+    return ", ".join(parts)
+
+
+def _speed(model: ModelFacts, reference: ModelFacts, case: MeasuredCase, twin: MeasuredCase, *, swept: bool) -> str:
+    """Say how fast a model is relative to the reference, and what its manifest says of its accuracy."""
+    interval = ratio_interval(
+        twin.samples.total_ms, twin.samples.turn, case.samples.total_ms, case.samples.turn, paired=True
+    )
+    where = f"On {case.device}"
+    if swept:
+        where += f", {case.threads} threads, batch {case.batch}"
+    names = f"{_labelled(model)}", f"{_labelled(reference)}"
+    if interval is None:
+        return f"{where}: too few turns to compare {names[0]} with {names[1]}."
+    range_ = f"95 %: {decimal(interval.low)} to {decimal(interval.high)}"
+    if interval.verdict == "no difference":
+        speed = f"{names[0]} and {names[1]} do not differ in speed as far as the samples can show ({range_})"
+    else:
+        slower = ", slower" if interval.high < 1 else ""
+        speed = f"{names[0]} is {decimal(interval.ratio)}{MULTIPLY} the speed of {names[1]}{slower} ({range_})"
+    return f"{where}: {speed}{_accuracy(model, reference)}."
+
+
+def _labelled(model: ModelFacts) -> str:
+    return f"{model.precision.upper()} ({model.name})"
+
+
+def _accuracy(model: ModelFacts, reference: ModelFacts) -> str:
+    accuracy = model.accuracy
+    if accuracy is None:
+        return "; its accuracy was not measured" if model.precision == "int8" else ""
+    change = difference(accuracy.reference_ap, accuracy.ap, scale=100, digits=1)
+    other = "" if accuracy.reference == reference.name else f" against {accuracy.reference}"
+    return f", {change} AP{other} ({accuracy.images:,} images of {accuracy.dataset})"
+
+
+def _best_threads(models: Sequence[ModelFacts], cases: Sequence[MeasuredCase]) -> list[str]:
+    lines = []
+    for model in models:
+        single = [case for case in cases if case.model == model.name and case.batch == cases[0].batch]
+        if len({case.threads for case in single}) > 1:
+            best = min(single, key=_median)
+            lines.append(f"{model.name} is fastest with {best.threads} threads: {decimal(_median(best))} ms at p50.")
+    return lines
+
+
+def _median(case: MeasuredCase) -> float:
+    return sorted(case.samples.total_ms)[(len(case.samples.total_ms) - 1) // 2]
+
+
+def _slowdown(case: MeasuredCase, cases: Sequence[MeasuredCase], sustained: float) -> str:
+    name, minutes = case_name(case, cases), f"{sustained / 60:g} minutes"
+    slowdown = case.slowdown
+    if slowdown is None:
+        return f"{name}: {minutes} are too few turns to say whether it slows down."
+    figures = (
+        f"the last quarter took {decimal(slowdown.ratio)}{MULTIPLY} the time of the first "
+        f"(95 %: {decimal(slowdown.low)} to {decimal(slowdown.high)})"
+    )
+    return f"{name} {'SLOWS DOWN' if slowdown.throttles else 'keeps its speed'} over {minutes}: {figures}."

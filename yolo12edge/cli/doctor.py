@@ -1,18 +1,23 @@
-"""``yolo12edge doctor``: which engines are usable on this machine and why not, and what the machine is."""
+"""``yolo12edge doctor``: which engines are usable on this machine and why not, what the machine is, what is fastest."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from ..errors import InputError
 
 if TYPE_CHECKING:
     import subprocess
 
     from rich.table import Table
 
-__all__ = ["ENGINES", "Engine", "EngineState", "diagnose", "doctor"]
+__all__ = ["ENGINES", "Engine", "EngineState", "diagnose", "doctor", "measurement"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +91,71 @@ class EngineState:
     remedy: str
 
 
-def doctor(*, json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False) -> None:
-    """Show which engines are usable on this machine, and why the others are not.
+def doctor(
+    models: Annotated[
+        list[Path] | None, typer.Argument(help="Measure these models in place of the bundled ones.")
+    ] = None,
+    *,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Take 20 s to find the fastest engine, precision and thread count.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Show which engines are usable on this machine, why the others are not, and with --measure which is the fastest.
 
-    Exit code 1: no engine is usable.
+    Exit code 1: no engine is usable, or nothing could be measured.
     """
+    for path in models or []:
+        if not path.exists():
+            raise InputError(f"{path} does not exist", expected="an artifact, an .onnx or .xml file or a checkpoint")
     facts = diagnose()
+    if measure or models:
+        facts["measurement"] = measurement(facts["engines"], models or [])
     if json:
         import msgspec
 
         typer.echo(msgspec.json.format(msgspec.json.encode(facts), indent=2).decode())
     else:
         _print(facts)
-    if not any(engine["usable"] for engine in facts["engines"]):
+    measured = facts.get("measurement", {"advised": True})
+    if not any(engine["usable"] for engine in facts["engines"]) or measured["advised"] is None:
         raise typer.Exit(1)
+
+
+def measurement(engines: list[dict[str, Any]], models: list[Path]) -> dict[str, Any]:
+    """Measure for about 20 s; return what ``doctor --measure --json`` adds.
+
+    Keys: ``rows`` (each with the fields of ``Measured``), ``advised`` (one of them, or null), ``sentence`` and
+    ``missing`` (sentences about engines that could not be measured).
+
+    Args:
+        engines: As in ``diagnose``.
+        models: What to measure; empty for the bundled models.
+    """
+    from ..runtimes.cores import physical_cores
+    from ._console import progress
+    from ._measure import advise, bundled, given
+    from ._measure import measure as measure_all
+
+    @contextmanager
+    def show(step: str) -> Iterator[Callable[[int, int | None], None]]:
+        with progress(f"Measuring {step}", unit="frames") as steps:
+            yield steps.update
+
+    usable = [(engine["name"], engine["devices"]) for engine in engines if engine["usable"]]
+    candidates = given(models) if models else bundled(usable)
+    rows = measure_all(candidates, cores=physical_cores(), seconds=_MEASURE_SECONDS, progress=show)
+    advised = advise(rows)
+    return {
+        "rows": [asdict(row) for row in rows],
+        "advised": asdict(advised.best) if advised else None,
+        "sentence": advised.sentence if advised else "Nothing could be measured.",
+        "missing": [
+            f"{engine['name']} was not measured: {engine['reason']}. {engine['remedy']}".strip()
+            for engine in engines
+            if engine["name"] in ("onnxruntime", "openvino") and not engine["usable"]
+        ],
+    }
 
 
 def diagnose() -> dict[str, Any]:
@@ -171,6 +227,7 @@ except Exception as error:
 print({mark!r} + json.dumps(answer))
 """
 _SECONDS = 120
+_MEASURE_SECONDS = 19.0
 
 
 def _start(engine: Engine) -> subprocess.Popen[str]:
@@ -264,12 +321,17 @@ def _has_backend(engine: Engine) -> bool:
 def _print(facts: dict[str, Any]) -> None:
     from rich.text import Text
 
-    from ._console import out
+    from ._console import out, plain
 
     out.print(_machine_table(facts))
     out.print(_engine_table(facts["engines"]))
     for sentence in facts["advice"]:
         out.print(Text(sentence, style="yellow" if sentence.startswith("No ") else ""))
+    if "measurement" in facts:
+        out.print(_measured_table(facts["measurement"]))
+        for sentence in facts["measurement"]["missing"]:
+            out.print(plain(sentence, "yellow"))
+        out.print(plain(facts["measurement"]["sentence"], "bold"))
 
 
 def _machine_table(facts: dict[str, Any]) -> Table:
@@ -314,4 +376,30 @@ def _engine_table(engines: list[dict[str, Any]]) -> Table:
         if engine["remedy"]:
             details += f"\n→ {engine['remedy']}"
         table.add_row(Text(engine["name"]), mark, Text(engine["version"] or ""), Text(details))
+    return table
+
+
+def _measured_table(measurement: dict[str, Any]) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from ._console import plain
+
+    title = "A frame of 1280x720, with pre- and postprocessing"
+    table = Table("model", "precision", "engine", "device", "threads", "median ms", title=title, box=SIMPLE_HEAD)
+    table.title_justify, table.title_style = "left", "bold"
+    for name in ("threads", "median ms"):
+        next(column for column in table.columns if column.header == name).justify = "right"
+    table.columns[3].overflow = "fold"
+    before = "models"
+    for row in measurement["rows"]:
+        if row["step"] != before:
+            table.add_section()
+        before = row["step"]
+        if row["problem"]:
+            table.add_row(plain(row["model"]), "", plain(row["problem"], "red"), "", str(row["threads"]), "")
+            continue
+        style = "bold green" if row == measurement["advised"] else ""
+        words = (row["model"], row["precision"], row["engine"], row["device"], row["threads"])
+        table.add_row(*(plain(word) for word in words), f"{row['median_ms']:.2f}", style=style)
     return table

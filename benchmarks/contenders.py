@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from peers.fused_output import FusedOutput
-
 from yolo12edge.artifact import Artifact
 from yolo12edge.manifest import Manifest
 from yolo12edge.runtimes import Backend, Runtime
@@ -17,6 +15,7 @@ from yolo12edge.runtimes.ort_backend import OrtBackend
 __all__ = ["OPENVINO", "ORT", "Contender", "Engine"]
 
 Engine = Literal["ONNX Runtime", "OpenVINO"]
+Precision = Literal["FP32", "INT8"]
 ORT: Engine = "ONNX Runtime"
 OPENVINO: Engine = "OpenVINO"
 
@@ -30,28 +29,24 @@ class Contender:
         engine: What runs it.
         precision: ``FP32`` or ``INT8``.
         model: The ``.onnx`` or ``.xml`` file; None if there is none, and ``problem`` says why.
-        manifest: How to feed and read it; a peer's model takes that of this project's float model.
-        fused: Whether boxes and scores are one output.
+        manifest: How to feed and read it, if the file does not say so itself.
         problem: Why it cannot be measured, or empty.
     """
 
     maker: str
     engine: Engine
-    precision: Literal["FP32", "INT8"]
+    precision: Precision
     model: Path | None
-    manifest: Manifest
-    fused: bool = False
+    manifest: Manifest | None = None
     problem: str = ""
 
     @classmethod
     def of_artifact(cls, folder: Path) -> Contender:
         """Return the contender that an artifact of this project is."""
         artifact = Artifact.load(folder)
-        manifest = artifact.manifest
-        engine = OPENVINO if manifest.format == "openvino" else ORT
-        return cls(
-            "yolo12edge", engine, "INT8" if manifest.precision == "int8" else "FP32", artifact.model_file, manifest
-        )
+        engine = OPENVINO if artifact.manifest.format == "openvino" else ORT
+        precision: Precision = "INT8" if artifact.manifest.precision == "int8" else "FP32"
+        return cls("yolo12edge", engine, precision, artifact.model_file)
 
     @property
     def name(self) -> str:
@@ -68,9 +63,11 @@ class Contender:
     def open(self, *, threads: int | None = None) -> Runtime:
         """Open it on its engine, by the same code whoever made it."""
         assert self.model is not None
+        if self.manifest is None:
+            return Runtime(self.model, device="cpu", threads=threads)
         backend: Backend
         if self.engine == OPENVINO:
-            backend = OpenVinoBackend(self.model, device="cpu", threads=threads)
+            backend = OpenVinoBackend(self.model, device="cpu", threads=threads, pixels=self.manifest.input)
         else:
             backend = OrtBackend(self.model, device="cpu", threads=threads)
-        return Runtime.of(FusedOutput(backend, self.manifest) if self.fused else backend, self.manifest)
+        return Runtime.of(backend, self.manifest)

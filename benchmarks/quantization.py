@@ -12,7 +12,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +32,7 @@ from yolo12edge.data.dataset import read_dataset
 from yolo12edge.data.scenes import generate_scenes
 from yolo12edge.machine import machine_summary
 from yolo12edge.metrics import evaluate_runtime
+from yolo12edge.runtimes import Runtime
 
 _SPEED_SIZE = 640
 _SCENES_SEED = 4  # the demo checkpoint was trained on the scenes of 1 and 3
@@ -130,6 +131,7 @@ def _accuracy(subject: Subject, models: Models) -> dict[str, Any]:
         row = _described(contender)
         if not contender.problem:
             with contender.open() as runtime:
+                side = runtime.manifest.input.height
                 metrics = evaluate_runtime(runtime, samples, dataset.class_names).metrics
             row |= {"ap": metrics.ap, "ap50": metrics.ap50, "ap75": metrics.ap75, "bytes": contender.bytes}
         print(row, file=sys.stderr, flush=True)
@@ -137,7 +139,7 @@ def _accuracy(subject: Subject, models: Models) -> dict[str, Any]:
     return {
         "subject": subject.name,
         "images": len(samples),
-        "image_size": models.contenders[0].manifest.input.height,
+        "image_size": side,
         "rows": rows,
         "verdicts": models.verdicts,
         "costs": models.costs,
@@ -148,19 +150,22 @@ def _speed(subject: Subject, contenders: Iterable[Contender], threads: int, repe
     """Time the engines alone, batch 1, in turns."""
     chosen = [contender for contender in contenders if not contender.problem]
     runtimes = {contender.name: contender.open(threads=threads) for contender in chosen}
-    spec = chosen[0].manifest.input
-    feeds = {spec.name: np.random.default_rng(0).random((1, 3, spec.height, spec.width), np.float32)}
+    side = runtimes[chosen[0].name].manifest.input.height
+    picture = np.random.default_rng(0).integers(0, 256, (side, side, 3)).astype(np.uint8)
+
+    def engine_of(runtime: Runtime) -> Callable[[], object]:
+        feeds = {runtime.manifest.input.name: runtime.preprocessor(picture)[0]}
+        return lambda: runtime.infer(feeds)
+
     times = interleaved_latency(
-        {name: lambda runtime=runtime: runtime.infer(feeds) for name, runtime in runtimes.items()},
-        repeats=repeats,
-        warmup=2,
+        {name: engine_of(runtime) for name, runtime in runtimes.items()}, repeats=repeats, warmup=2
     )
     for runtime in runtimes.values():
         runtime.close()
     rows = [
         {**_described(contender), "bytes": contender.bytes, **times[contender.name].to_dict()} for contender in chosen
     ]
-    return {"subject": subject.name, "threads": threads, "image_size": spec.height, "repeats": repeats, "rows": rows}
+    return {"subject": subject.name, "threads": threads, "image_size": side, "repeats": repeats, "rows": rows}
 
 
 def _calibration(subject: Subject, out: Path, counts: tuple[int, int]) -> list[dict[str, Any]]:

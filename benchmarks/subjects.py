@@ -11,6 +11,8 @@ from contenders import Contender
 from peers.nncf_models import nncf_models
 from peers.ultralytics_models import ultralytics_models
 
+from yolo12edge.artifact import Artifact
+
 __all__ = ["FROM_STATISTICS", "Models", "Subject", "make_models"]
 
 FROM_STATISTICS = "export for OpenVINO from the same statistics"
@@ -77,15 +79,13 @@ def make_models(subject: Subject, *, image_size: int | None, out: Path, peer_pyt
     contenders = [Contender.of_artifact(folder) for folder in folders]
     verdicts = {folder.name: _verdict(folder) for folder in folders if folder.name.endswith("-int8")}
     if peer_python is not None:
-        manifest = contenders[0].manifest
         contenders += nncf_models(peer_python, onnx, subject.data, out=out / "nncf")
         if subject.public is not None:
             contenders += ultralytics_models(
                 peer_python,
                 subject.public,
                 subject.data,
-                image_size=manifest.input.height,
-                manifest=manifest,
+                image_size=Artifact.load(onnx).manifest.input.height,
                 out=out / "ultralytics",
             )
     return Models(contenders, costs, verdicts)

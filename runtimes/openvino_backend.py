@@ -201,13 +201,12 @@ def _takes_images(network: openvino.Model, spec: InputSpec) -> bool:
 def _taking_pixels(network: openvino.Model, spec: InputSpec) -> openvino.Model:
     """Let a model take uint8 BGR images, height x width x channel."""
     ov = import_openvino()
-    from openvino.preprocess import ColorFormat, PrePostProcessor
-
-    builder = PrePostProcessor(network)
+    builder = ov.preprocess.PrePostProcessor(network)
+    bgr, rgb = ov.preprocess.ColorFormat.BGR, ov.preprocess.ColorFormat.RGB
     port = builder.input(spec.name)
-    port.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC")).set_color_format(ColorFormat.BGR)
+    port.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC")).set_color_format(bgr)
     port.model().set_layout(ov.Layout(spec.layout))
-    port.preprocess().convert_element_type(ov.Type.f32).convert_color(ColorFormat.RGB).scale(1 / spec.scale)
+    port.preprocess().convert_element_type(ov.Type.f32).convert_color(rgb).scale(1 / spec.scale)
     return builder.build()
 
 

@@ -10,14 +10,10 @@ import yaml
 from commands import CommandError, Cost, run_command
 from contenders import OPENVINO, ORT, Contender, Engine
 
-from yolo12edge.manifest import Manifest
-
 __all__ = ["ultralytics_models"]
 
 
-def ultralytics_models(
-    python: Path, weights: Path, data: Path, *, image_size: int, manifest: Manifest, out: Path
-) -> list[Contender]:
+def ultralytics_models(python: Path, weights: Path, data: Path, *, image_size: int, out: Path) -> list[Contender]:
     """Export float and INT8 for both engines; files that are there already are kept.
 
     The calibration images are that tool's choice: the ``val`` split, which is also what is scored here.
@@ -27,7 +23,6 @@ def ultralytics_models(
         weights: The ``.pt`` file.
         data: The ``data.yaml``.
         image_size: Side of the input, pixels.
-        manifest: Of this project's float model of the same weights and size.
         out: Folder for the models.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -48,8 +43,8 @@ def ultralytics_models(
                     print(f"{maker}, {kind} {precision}: {cost.seconds:.0f} s, {cost.peak_mb:.0f} MB", flush=True)
                 except CommandError as error:
                     problem = str(error)[-200:]
-            model = next(folder.glob("*.onnx" if kind == "onnx" else "*.xml"), None)
-            contenders.append(Contender(maker, engine, precision, model, manifest, fused=True, problem=problem))
+            model = next(folder.glob("**/*.onnx" if kind == "onnx" else "**/*.xml"), None)
+            contenders.append(Contender(maker, engine, precision, model, problem=problem))
     return contenders
 
 
@@ -76,21 +71,8 @@ def _export(
     command += [f"imgsz={image_size}", *([f"data={data}", "quantize=8"] if precision == "INT8" else [])]
     cost = run_command(command, env=environment)
     (scratch / weights.name).unlink()
-    if kind == "openvino":
-        _name_outputs(next(scratch.glob("**/*.xml")), scratch / "model.xml")
     scratch.rename(folder)
     return cost
-
-
-def _name_outputs(source: Path, place: Path) -> None:
-    """Write the same model with a name for its output, which that tool leaves out, and remove the source."""
-    import openvino as ov
-
-    model = ov.Core().read_model(source)
-    for number, output in enumerate(model.outputs):
-        output.get_tensor().set_names({f"output{number}"})
-    ov.save_model(model, place, compress_to_fp16=False)
-    shutil.rmtree(source.parent)
 
 
 def _own_copy(data: Path, folder: Path) -> Path:

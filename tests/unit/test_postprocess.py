@@ -168,3 +168,22 @@ def test_outputs_must_be_those_of_the_manifest() -> None:
 def test_thresholds_are_validated(bad: dict[str, object]) -> None:
     with pytest.raises(InputError):
         Thresholds(**bad)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("agnostic", [False, True])
+@pytest.mark.parametrize("limit", [1, 300, 3000])
+@pytest.mark.parametrize("spread", [20, 600, 5000])
+def test_looking_at_the_best_few_first_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, agnostic: bool, limit: int, spread: int
+) -> None:
+    rng = np.random.default_rng(spread)
+    corner = rng.uniform(0, spread, (2, 8400))
+    boxes = np.concatenate((corner, corner + rng.uniform(1, 60, (2, 8400)))).astype(np.float32)
+    boxes[0, ::97] = np.nan
+    scores = rng.integers(0, 50, (3, 8400)).astype(np.float32) / 50  # many are equal
+    thresholds = Thresholds(confidence=0.1, iou=0.5, max_detections=limit, class_agnostic=agnostic)
+    found = decode(boxes, scores, thresholds)
+    monkeypatch.setattr(detect, "_FEW", 10**6)
+    whole = decode(boxes, scores, thresholds)
+    for name in ("xyxy", "confidence", "class_id"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))

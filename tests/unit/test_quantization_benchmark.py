@@ -1,14 +1,10 @@
 import importlib
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
-
-from yolo12edge.errors import InputError
-from yolo12edge.runtimes import TensorInfo
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -22,44 +18,6 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Any:
     for name in set(sys.modules) - before:
         if str(BENCHMARKS) in str(getattr(sys.modules[name], "__file__", "")):
             del sys.modules[name]
-
-
-class FakeBackend:
-    name, device, threads = "fake", "cpu", 1
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.inputs = (TensorInfo("x", (1, 3, 32, 32), "float32"),)
-        self.outputs = (TensorInfo("output0", shape, "float32"),)
-        self.closed = False
-
-    def infer(self, feeds: dict[str, Any]) -> dict[str, Any]:
-        assert list(feeds) == ["x"]
-        fused = np.array([10, 20, 4, 8, 0.25, 0.75], np.float32)  # cx, cy, w, h, two classes
-        return {"output0": fused.reshape(1, 6, 1)}
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def manifest() -> Any:
-    boxes = SimpleNamespace(role="boxes", name="b", shape=(1, 4, 1), dtype="float32")
-    scores = SimpleNamespace(role="scores", name="s", shape=(1, 2, 1), dtype="float32")
-    return SimpleNamespace(input=SimpleNamespace(name="images"), outputs=[boxes, scores])
-
-
-def test_a_fused_output_is_read_as_corners_and_scores(module: Any) -> None:
-    fused = module("peers.fused_output").FusedOutput(FakeBackend((1, 6, 1)), manifest())
-    found = fused.infer({"images": np.zeros((1, 3, 32, 32), np.float32)})
-    assert found["b"].ravel().tolist() == [8, 16, 12, 24]
-    assert found["s"].ravel().tolist() == [0.25, 0.75]
-    assert [tensor.name for tensor in (*fused.inputs, *fused.outputs)] == ["images", "b", "s"]
-
-
-def test_another_output_is_refused_and_its_engine_closed(module: Any) -> None:
-    backend = FakeBackend((1, 1, 6))
-    with pytest.raises(InputError):
-        module("peers.fused_output").FusedOutput(backend, manifest())
-    assert backend.closed
 
 
 def test_a_command_tells_what_it_took(module: Any) -> None:

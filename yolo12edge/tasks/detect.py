@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
@@ -15,6 +17,8 @@ __all__ = ["MAX_CANDIDATES", "decode"]
 MAX_CANDIDATES = 30_000
 """At most this many candidates, the best ones, enter NMS; only ``multi_label`` at a very low
 confidence gets there. Equal scores at the limit rank by class, then by position."""
+
+_FEW = 1024
 
 
 def decode(boxes: npt.NDArray[np.float32], scores: npt.NDArray[np.float32], thresholds: Thresholds) -> Detections:
@@ -43,18 +47,48 @@ def decode(boxes: npt.NDArray[np.float32], scores: npt.NDArray[np.float32], thre
     # Most candidates fall here, on one pass over the scores; a NaN makes the maximum NaN and fails too.
     best = scores.max(axis=0)
     survivors = np.flatnonzero((best >= np.float32(thresholds.confidence)) & (best < np.inf))
+    # NMS goes best first and ends with ``max_detections``: the best few usually are enough, whatever the number.
+    few = max(_FEW, 2 * thresholds.max_detections)
+    if len(survivors) > 2 * few and not thresholds.multi_label:
+        found = _settle(boxes, scores, survivors[_best(best[survivors], few)], best, thresholds)
+        if len(found) < thresholds.max_detections:
+            found = _settle(boxes, scores, survivors, best, thresholds)
+    else:
+        found = _settle(boxes, scores, survivors, best, thresholds)
+    return found if classes is None else replace(found, class_id=classes[found.class_id])
+
+
+def _settle(
+    boxes: npt.NDArray[np.float32],
+    scores: npt.NDArray[np.float32],
+    survivors: npt.NDArray[np.int64],
+    best: npt.NDArray[np.float32],
+    thresholds: Thresholds,
+) -> Detections:
+    """Let candidates suppress each other.
+
+    Args:
+        boxes: As in ``decode``.
+        scores: As in ``decode``, of the classes that are looked for.
+        survivors: int64, which candidates take part, ascending.
+        best: float32, shape (n,), greatest score of each candidate.
+        thresholds: As in ``decode``.
+
+    Returns:
+        Detections whose classes are rows of ``scores``.
+    """
     candidates = boxes.T[survivors]
     finite = np.isfinite(candidates).all(axis=1)
     if not finite.all():
         survivors, candidates = survivors[finite], candidates[finite]
 
+    gathered = scores[:, survivors]
     if thresholds.multi_label:
-        gathered = scores[:, survivors]
         class_id, row = np.nonzero(gathered >= np.float32(thresholds.confidence))
         confidence = gathered[class_id, row]
         candidates = candidates[row]
     else:
-        class_id = scores[:, survivors].argmax(axis=0)
+        class_id = gathered.argmax(axis=0)
         confidence = best[survivors]
 
     if len(confidence) > MAX_CANDIDATES:
@@ -67,8 +101,7 @@ def decode(boxes: npt.NDArray[np.float32], scores: npt.NDArray[np.float32], thre
         class_id=None if thresholds.class_agnostic else class_id,
         max_detections=thresholds.max_detections,
     )
-    class_id = class_id[kept]
-    return Detections(candidates[kept], confidence[kept], class_id if classes is None else classes[class_id])
+    return Detections(candidates[kept], confidence[kept], class_id[kept])
 
 
 def _best(scores: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.int64]:

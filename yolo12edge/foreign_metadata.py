@@ -122,7 +122,7 @@ def _class_names(value: Any, source: str) -> tuple[str, ...]:
     if not names or len(names) != len(pairs) or sorted(names) != list(range(len(names))):
         raise ArtifactError(f"{source} has class numbers other than 0, 1, 2 …", remedy=_EXPORT)
     found = tuple(names[index] for index in range(len(names)))
-    if not all(isinstance(name, str) and 1 <= len(name) <= _LONGEST for name in found):
+    if not all(name and _is_text(name) for name in found):
         raise ArtifactError(f"{source} has a class name that is no text of 1 to {_LONGEST} characters", remedy=_EXPORT)
     return found
 
@@ -160,10 +160,7 @@ def _unescaped(match: re.Match[str]) -> str:
         if match[4] not in _ESCAPED:
             raise ValueError(f"unknown escape {match[0]}")
         return _ESCAPED[match[4]]
-    code = int(digits, 16)
-    if 0xD800 <= code <= 0xDFFF:
-        raise ValueError("half of a surrogate pair is no character")
-    return chr(code)
+    return chr(int(digits, 16))
 
 
 def _image_size(value: Any, source: str) -> tuple[int, int] | None:
@@ -192,7 +189,12 @@ def _is_number(value: Any) -> bool:
 def _text(entries: Mapping[str, Any], key: str) -> str:
     """Return an entry that is only shown; what is no short text is as good as absent."""
     value = entries.get(key)
-    return value if isinstance(value, str) and len(value) <= _LONGEST else ""
+    return value if _is_text(value) else ""
+
+
+def _is_text(value: Any) -> bool:
+    """Whether it is a short text of whole characters: escapes in YAML and Python may leave half of a pair."""
+    return isinstance(value, str) and len(value) <= _LONGEST and not re.search("[\ud800-\udfff]", value)
 
 
 def _shown(value: Any) -> str:

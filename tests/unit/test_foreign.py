@@ -261,6 +261,8 @@ def test_a_class_keeps_its_name_in_yaml(tmp_path: Path) -> None:
     (tmp_path / "metadata.yaml").write_text("names:\n  0: no\n  1: 1e3\n  2: 2020-01-01\n")
     found = metadata_of(read_metadata_yaml(tmp_path / "metadata.yaml"), "x")
     assert found.class_names == ("no", "1e3", "2020-01-01")
+    (tmp_path / "metadata.yaml").write_text('names: {0: "\\ud800"}')
+    assert read_or_refused(lambda: metadata_of(read_metadata_yaml(tmp_path / "metadata.yaml"), "x")) is None
 
 
 @settings(max_examples=300, deadline=None)
@@ -313,10 +315,11 @@ PIECES = st.sampled_from(
 @example("{" + "0: 'a', " * 100_000 + "}")
 @example("{0: 'a' 1: 'b'}")
 @example("{9: 'a'}")
+@example("0: '\\ud800'")
 def test_names_of_any_text_are_read_or_refused(text: str) -> None:
     for value in (text, "{" + text + "}"):
         found = read_or_refused(metadata_of, {"names": value}, "x")
-        assert found is None or all(found.class_names)
+        assert found is None or all(name.encode() for name in found.class_names)
 
 
 VALUES = st.recursive(

@@ -36,7 +36,7 @@ def test_thread_counts() -> None:
 @pytest.mark.parametrize(
     ("times", "precision", "words"),
     [
-        ({"fp32": 20.0, "int8": 10.0}, "int8", "INT8 is 2.00x as fast as float; `yolo12edge export"),
+        ({"fp32": 20.0, "int8": 10.0}, "int8", "INT8 is 2.00x as fast as float; `yolo12edge val` says"),
         ({"fp32": 20.0, "int8": 19.0}, "fp32", "INT8 is 1.05x as fast as float, which is not worth"),
         ({"fp32": 20.0, "int8": 40.0}, "fp32", "INT8 is 0.50x as fast as float, which is not worth"),
         ({"fp32": None, "int8": 40.0}, "int8", "40.0 ms a frame."),

@@ -159,7 +159,7 @@ def _about_int8(models: Sequence[Measured], chosen: Measured) -> str:
         return ""
     ratio = f"INT8 is {_time(floating) / _time(int8):.2f}x as fast as float"
     if chosen.precision == "int8":
-        return f"{ratio}; `yolo12edge export --int8` measures on your pictures what it costs in accuracy."
+        return f"{ratio}; `yolo12edge val` says what it costs in accuracy."
     return f"{ratio}, which is not worth a loss of accuracy."
 
 

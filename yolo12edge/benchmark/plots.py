@@ -92,7 +92,7 @@ def _histogram(record: BenchmarkRecord, axis: Axes) -> None:
     """Draw a line for each case; the few slowest calls are left out, or they would press all others together."""
     totals = [np.asarray(case.samples.total_ms) for _, case, _ in _drawn(record)]
     low = min(float(values.min()) for values in totals)
-    high = max(float(np.quantile(values, 0.99)) for values in totals)
+    high = max(float(min(np.quantile(values, 0.99), 3 * np.median(values))) for values in totals)
     margin = max(0.02 * (high - low), 0.005 * high, 1e-4)
     edges = np.linspace(max(0.0, low - margin), high + margin, _BINS + 1)
     beyond = 0
@@ -109,6 +109,7 @@ def _histogram(record: BenchmarkRecord, axis: Axes) -> None:
 def _percentiles(record: BenchmarkRecord, axis: Axes) -> None:
     """Draw each case as far as its samples support percentiles, on an axis on which each further nine is as long."""
     furthest = 50.0
+    slowest, fastest = 0.0, np.inf
     for name, case, colour in _drawn(record):
         total = np.sort(np.asarray(case.samples.total_ms))
         supported = percentiles_of(total)
@@ -116,6 +117,7 @@ def _percentiles(record: BenchmarkRecord, axis: Axes) -> None:
             continue
         last = supported[-1].percent
         furthest = max(furthest, last)
+        slowest, fastest = max(slowest, supported[-1].high_ms), min(fastest, float(total[0]))
         shares = 1 - np.geomspace(0.9, 1 - last / 100, 200)
         values = np.quantile(total, shares, method="inverted_cdf")
         axis.plot(1 / (1 - shares), values, color=colour, label=name)
@@ -133,8 +135,11 @@ def _percentiles(record: BenchmarkRecord, axis: Axes) -> None:
         )
     ticks = [percent for percent in (10.0, *PERCENTS) if percent <= furthest]
     axis.set_xscale("log")
+    if slowest > 10 * fastest:
+        axis.set_yscale("log")
+        axis.yaxis.set_major_formatter("{x:g}")
     axis.set_xticks([_nines(percent) for percent in ticks], [f"{percent:g} %" for percent in ticks])
-    axis.minorticks_off()
+    axis.xaxis.minorticks_off()
     axis.set(xlabel="share of the calls; bars are 95 % confidence intervals", ylabel="ms")
     _legend(axis)
 

@@ -37,6 +37,7 @@ section { border-top: 1px solid var(--grid); padding-top: 1.75rem; margin-top: 2
   margin: 0 0 0.25rem;
 }
 .what { color: var(--soft); margin: 0.4rem 0 0; overflow-wrap: anywhere; }
+.what + .verdict, figure + figure, .table + figure { margin-top: 1.5rem; }
 .marks { list-style: none; display: flex; flex-wrap: wrap; gap: 0.5rem; margin: 1.1rem 0; padding: 0; }
 .marks li { border-radius: 99px; padding: 0.2rem 0.85rem; font-weight: 650; font-size: 0.95rem; }
 .marks .good { color: var(--good); background: var(--good-ground); }

@@ -18,7 +18,7 @@ MAX_CANDIDATES = 30_000
 """At most this many candidates, the best ones, enter NMS; only ``multi_label`` at a very low
 confidence gets there. Equal scores at the limit rank by class, then by position."""
 
-_FEW = 1024
+_FEW = 2048
 
 
 def decode(boxes: npt.NDArray[np.float32], scores: npt.NDArray[np.float32], thresholds: Thresholds) -> Detections:
@@ -48,8 +48,8 @@ def decode(boxes: npt.NDArray[np.float32], scores: npt.NDArray[np.float32], thre
     best = scores.max(axis=0)
     survivors = np.flatnonzero((best >= np.float32(thresholds.confidence)) & (best < np.inf))
     # NMS goes best first and ends with ``max_detections``: the best few usually are enough, whatever the number.
-    few = max(_FEW, 2 * thresholds.max_detections)
-    if len(survivors) > 2 * few and not thresholds.multi_label:
+    few = max(_FEW, 4 * thresholds.max_detections)
+    if len(survivors) > few and not thresholds.multi_label:
         found = _settle(boxes, scores, survivors[_best(best[survivors], few)], best, thresholds)
         if len(found) < thresholds.max_detections:
             found = _settle(boxes, scores, survivors, best, thresholds)

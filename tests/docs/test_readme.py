@@ -100,7 +100,11 @@ def parse(words: list[str]) -> None:
         assert words[0] in options(group)
         return
     assert words[0] in group.commands, f"there is no command {words[0]!r}"
-    group.commands[words[0]].make_context(words[0], words[1:])  # raises a usage error
+    command = group.commands[words[0]]
+    with command.make_context(words[0], words[1:]) as context:  # raises a usage error
+        if hasattr(command, "commands"):  # a group of commands: its own reads the rest
+            name, inner, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+            inner.make_context(name, rest, parent=context)
 
 
 def cli() -> Any:
@@ -112,7 +116,9 @@ def cli() -> Any:
 
 
 def options(command: Any) -> set[str]:
-    return {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
+    inner = [options(command) for command in getattr(command, "commands", {}).values()]
+    own = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+    return own.union({"--help"}, *inner)
 
 
 def check_extras(text: str) -> None:

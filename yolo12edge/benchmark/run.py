@@ -21,6 +21,7 @@ from ..files import sha256_of
 from ..foreign import model_in
 from ..machine import machine_summary, nvidia_gpus
 from ..manifest import Manifest
+from ..reports.formats import plural
 from ..runtimes import Runtime
 from .fresh_process import start_fresh
 from .measuring import Runner, Samples, WarmUp, measure_in_turns, warm_up
@@ -147,7 +148,7 @@ def run_benchmark(
         sustained = None if plan.minutes is None else seconds
         measured = [_measured(case, own, sustained) for case, own in zip(cases, samples, strict=True)]
     notes += [
-        f"{case.model} with {case.threads} threads, batch {case.batch}, did not become steady in "
+        f"{case.model} with {plural(case.threads, 'thread')}, batch {case.batch}, did not become steady in "
         f"{case.warm_up.seconds:.1f} s of warming up: something else disturbs this machine, or its clock changes"
         for case in measured
         if not case.warm_up.steady

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..reports.formats import MULTIPLY, decimal, difference
+from ..reports.formats import MULTIPLY, decimal, difference, plural
 from .bootstrap import ratio_interval
 from .record import MeasuredCase, ModelFacts
 
@@ -41,7 +41,7 @@ def case_name(case: MeasuredCase, cases: Sequence[MeasuredCase]) -> str:
     own = [other for other in cases if other.model == case.model]
     parts = [case.model]
     if len({other.threads for other in own}) > 1:
-        parts.append(f"{case.threads} thread{'' if case.threads == 1 else 's'}")
+        parts.append(plural(case.threads, "thread"))
     if len({other.batch for other in own}) > 1:
         parts.append(f"batch {case.batch}")
     return ", ".join(parts)
@@ -54,7 +54,7 @@ def _speed(model: ModelFacts, reference: ModelFacts, case: MeasuredCase, twin: M
     )
     where = f"On {case.device}"
     if swept:
-        where += f", {case.threads} threads, batch {case.batch}"
+        where += f", {plural(case.threads, 'thread')}, batch {case.batch}"
     names = f"{_labelled(model)}", f"{_labelled(reference)}"
     if interval is None:
         return f"{where}: too few turns to compare {names[0]} with {names[1]}."
@@ -81,13 +81,22 @@ def _accuracy(model: ModelFacts, reference: ModelFacts) -> str:
 
 
 def _best_threads(models: Sequence[ModelFacts], cases: Sequence[MeasuredCase]) -> list[str]:
+    """Name the fewest threads that are as fast as the fastest, as far as the samples can show."""
     lines = []
     for model in models:
         single = [case for case in cases if case.model == model.name and case.batch == cases[0].batch]
         if len({case.threads for case in single}) > 1:
-            best = min(single, key=_median)
-            lines.append(f"{model.name} is fastest with {best.threads} threads: {decimal(_median(best))} ms at p50.")
+            fastest = min(single, key=_median)
+            fewest = min((case for case in single if not _slower(case, fastest)), key=lambda case: case.threads)
+            count, time = plural(fewest.threads, "thread"), f"{decimal(_median(fewest))} ms at p50"
+            lines.append(f"{model.name} with {count} takes {time}; none of the other thread counts is faster.")
     return lines
+
+
+def _slower(case: MeasuredCase, other: MeasuredCase) -> bool:
+    own, others = case.samples, other.samples
+    interval = ratio_interval(own.total_ms, own.turn, others.total_ms, others.turn, paired=True)
+    return interval is not None and interval.verdict == "slower"
 
 
 def _median(case: MeasuredCase) -> float:
@@ -95,10 +104,10 @@ def _median(case: MeasuredCase) -> float:
 
 
 def _slowdown(case: MeasuredCase, cases: Sequence[MeasuredCase], sustained: float) -> str:
-    name, minutes = case_name(case, cases), f"{sustained / 60:g} minutes"
+    name, minutes = case_name(case, cases), "a minute" if sustained == 60 else f"{sustained / 60:g} minutes"
     slowdown = case.slowdown
     if slowdown is None:
-        return f"{name}: {minutes} are too few turns to say whether it slows down."
+        return f"{name}: in {minutes} there were too few turns to say whether it slows down."
     figures = (
         f"the last quarter took {decimal(slowdown.ratio)}{MULTIPLY} the time of the first "
         f"(95 %: {decimal(slowdown.low)} to {decimal(slowdown.high)})"

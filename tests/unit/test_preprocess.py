@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
 import numpy as np
 import pytest
 
@@ -83,3 +86,45 @@ def test_what_is_no_frame_is_refused(frame: object, message: str) -> None:
 def test_an_empty_batch_is_refused() -> None:
     with pytest.raises(InputError, match="no frame"):
         Preprocessor(SPEC).batch([])
+
+
+@pytest.mark.parametrize("pixels", [False, True])
+def test_a_buffer_is_used_again_whatever_it_held(pixels: bool) -> None:
+    preprocessor = Preprocessor(SPEC, pixels=pixels)
+    buffer = preprocessor.buffer()
+    for frame in (noise(64, 96), noise(30, 200), noise(64, 64), noise(30, 200), noise(300, 40), noise(1, 1)):
+        letterbox = buffer.fill(frame)
+        fresh, expected = preprocessor(frame)
+        np.testing.assert_array_equal(buffer.tensor, fresh)
+        assert letterbox == expected
+
+
+def test_pixels_are_what_the_tensor_is_made_of() -> None:
+    frame = noise(50, 120)
+    pixels, _ = Preprocessor(SPEC, pixels=True)(frame)
+    tensor, _ = Preprocessor(SPEC)(frame)
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == (1, 64, 96, 3)
+    scaled = pixels[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32) * np.float32(1 / 255)
+    np.testing.assert_array_equal(scaled, tensor)
+
+
+def test_threads_of_opencv_are_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = cv2.getNumThreads()
+    seen = []
+    resize = cv2.resize
+    monkeypatch.setattr(
+        cv2, "resize", lambda *args, **options: seen.append(cv2.getNumThreads()) or resize(*args, **options)
+    )
+    cv2.setNumThreads(2)
+    try:
+        Preprocessor(SPEC)(noise(50, 120))
+        with pytest.raises(InputError):
+            Preprocessor(SPEC)(noise(50, 120), "bgr16")
+        assert seen == [1]
+        assert cv2.getNumThreads() == 2
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(Preprocessor(SPEC), [noise(500, 700)] * 40))
+        assert cv2.getNumThreads() == 2
+    finally:
+        cv2.setNumThreads(before)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from .errors import ArtifactError
 
@@ -192,7 +192,7 @@ def _text(entries: Mapping[str, Any], key: str) -> str:
     return value if _is_text(value) else ""
 
 
-def _is_text(value: Any) -> bool:
+def _is_text(value: Any) -> TypeGuard[str]:
     """Whether it is a short text of whole characters: escapes in YAML and Python may leave half of a pair."""
     return isinstance(value, str) and len(value) <= _LONGEST and not re.search("[\ud800-\udfff]", value)
 

@@ -156,6 +156,21 @@ def test_accuracy_against_another_model_is_said() -> None:
     assert "\N{MINUS SIGN}0.5 AP against fp32 (87 images of cells)" in line
 
 
+def test_each_model_is_compared_with_its_own_float() -> None:
+    models = [model("float"), model("fp32"), model("int8"), model("ov-int8", format="openvino", accuracy=None)]
+    models.append(model("ov-float", format="openvino"))
+    cases = [case(item.name, 10 + index) for index, item in enumerate(models)]
+    cases[3] = msgspec.structs.replace(cases[3], engine="other 2.0")
+    lines = verdict_lines(models, cases, None)
+    assert len(lines) == 4
+    assert "the speed of FP32 (float)" in lines[0]
+    assert "the speed of FP32 (fp32)" in lines[1]
+    assert "INT8 (ov-int8, other 2.0)" in lines[2]
+    assert "FP32 (ov-float, engine 1.0)" in lines[2]
+    assert "FP32 (ov-float) is" in lines[3]
+    assert "the speed of FP32 (float)" in lines[3]
+
+
 def test_verdict_of_sweeps_and_sustained_runs() -> None:
     cases = [case(name, 20 / threads, threads=threads) for threads in (1, 2) for name in ("fp32", "int8")]
     lines = verdict_lines([model("fp32"), model("int8")], cases, None)

@@ -76,10 +76,10 @@ class BenchmarkPlan:
             raise InputError("there is no model to measure", expected="artifacts or model files")
         if min(self.batches, default=0) < 1 or max(self.batches) > 1024:
             raise InputError(f"batch sizes are {list(self.batches)}", expected="1 to 1024")
-        if not 0 < self.seconds <= 3600 or (self.minutes is not None and not 0 < self.minutes <= 24 * 60):
+        if not 0 < self.seconds <= 3600 or (self.minutes is not None and not 0 < self.minutes <= 60):
             raise InputError(
                 f"measuring takes {self.seconds:g} seconds or {self.minutes} minutes",
-                expected="more than nothing, and at most an hour, or a day with minutes",
+                expected="more than nothing, and at most an hour",
             )
 
 

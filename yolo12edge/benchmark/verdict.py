@@ -14,19 +14,19 @@ __all__ = ["case_name", "verdict_lines"]
 def verdict_lines(models: Sequence[ModelFacts], cases: Sequence[MeasuredCase], sustained: float | None) -> list[str]:
     """Return the sentences, the most important first.
 
-    Models are compared with the first FP32 one, or else the first: medians of calls that took turns.
+    Each model is compared with an FP32 one: the one that its manifest compares its accuracy with, else one of the same
+    format, else the first; without FP32 with the first model. Medians of calls that took turns.
 
     Args:
         models: What was measured.
         cases: The measurements.
         sustained: Seconds of a sustained run; None of a short one.
     """
-    reference = next((model for model in models if model.precision == "fp32"), models[0])
     by_key = {case.key: case for case in cases}
     lines = [
         _speed(model, reference, case, twin, swept=len(by_key) > len(models))
         for model in models
-        if model is not reference
+        if (reference := _reference(model, models)) is not model
         for case in cases
         if case.model == model.name and (twin := by_key.get((reference.name, case.threads, case.batch))) is not None
     ]
@@ -47,6 +47,15 @@ def case_name(case: MeasuredCase, cases: Sequence[MeasuredCase]) -> str:
     return ", ".join(parts)
 
 
+def _reference(model: ModelFacts, models: Sequence[ModelFacts]) -> ModelFacts:
+    """Return the model that another is compared with; the first FP32 one is compared with none: with itself."""
+    floats = [other for other in models if other.precision == "fp32"] or [models[0]]
+    if model.precision == "fp32" or model is floats[0]:
+        return floats[0]
+    own = "" if model.accuracy is None else model.accuracy.reference
+    return min(floats, key=lambda other: (other.name != own, other.format != model.format))
+
+
 def _speed(model: ModelFacts, reference: ModelFacts, case: MeasuredCase, twin: MeasuredCase, *, swept: bool) -> str:
     """Say how fast a model is relative to the reference, and what its manifest says of its accuracy."""
     interval = ratio_interval(
@@ -55,7 +64,10 @@ def _speed(model: ModelFacts, reference: ModelFacts, case: MeasuredCase, twin: M
     where = f"On {case.device}"
     if swept:
         where += f", {plural(case.threads, 'thread')}, batch {case.batch}"
-    names = f"{_labelled(model)}", f"{_labelled(reference)}"
+    engines = ("", "") if case.engine == twin.engine else (f", {case.engine}", f", {twin.engine}")
+    names = [
+        f"{one.precision.upper()} ({one.name}{engine})" for one, engine in zip((model, reference), engines, strict=True)
+    ]
     if interval is None:
         return f"{where}: too few turns to compare {names[0]} with {names[1]}."
     range_ = f"95 %: {decimal(interval.low)} to {decimal(interval.high)}"
@@ -65,10 +77,6 @@ def _speed(model: ModelFacts, reference: ModelFacts, case: MeasuredCase, twin: M
         slower = ", slower" if interval.high < 1 else ""
         speed = f"{names[0]} is {decimal(interval.ratio)}{MULTIPLY} the speed of {names[1]}{slower} ({range_})"
     return f"{where}: {speed}{_accuracy(model, reference)}."
-
-
-def _labelled(model: ModelFacts) -> str:
-    return f"{model.precision.upper()} ({model.name})"
 
 
 def _accuracy(model: ModelFacts, reference: ModelFacts) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import cv2
@@ -264,17 +265,29 @@ def test_a_camera_that_stays_unplugged(device: Path, monkeypatch: pytest.MonkeyP
             list(frames)
 
 
+def test_only_the_time_without_a_frame_counts(device: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, grab = [0.0], FakeCapture.grab
+    monkeypatch.setattr(stream, "time", SimpleNamespace(monotonic=lambda: clock[0], time_ns=time.time_ns))
+    monkeypatch.setattr(FakeCapture, "grab", lambda self: clock.__setitem__(0, clock[0] + 10) or grab(self))
+    monkeypatch.setattr(FakeCapture, "script", [True] * 5 + [False, True])
+    with open_source(device, drop="none", reconnect_s=15) as frames:
+        assert len(list(islice(frames, 6))) == 6  # a minute, and never more than 15 s without a frame
+        with pytest.raises(InputError, match="lost after 6 frames"):
+            next(frames)
+
+
 def test_attempts_come_ever_less_often(device: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
+
+    def closed_within(_: object, seconds: float) -> bool:
+        waits.append(seconds)
+        return len(waits) == 10
+
     monkeypatch.setattr(FakeCapture, "script", [True])
-    monkeypatch.setattr(
-        stream.FrameBuffer, "closed_within", lambda self, seconds: waits.append(seconds) or self._closed
-    )
+    monkeypatch.setattr(stream.FrameBuffer, "closed_within", closed_within)
     with open_source(device, drop="none", reconnect_s=math.inf) as frames:
-        next(frames)
-        while len(waits) < 10:
-            time.sleep(0.001)
-    assert waits[:10] == pytest.approx([0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5, 5])
+        assert len(list(frames)) == 1
+    assert waits == pytest.approx([0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5, 5])
 
 
 def test_a_driver_that_hangs(device: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,7 +296,7 @@ def test_a_driver_that_hangs(device: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(source, "_GRACE_S", 0.05)
     with open_source(device, drop="none", timeout_s=0.05, reconnect_s=0.05) as frames:
         next(frames)
-        with pytest.raises(InputError, match="hangs"):
+        with pytest.raises(InputError, match="hangs: it neither"):
             next(frames)
         assert list(frames) == []
     stuck.set()

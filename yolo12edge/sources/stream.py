@@ -38,7 +38,7 @@ def connect(address: str, timeout_s: float) -> cv2.VideoCapture:
     limit = max(1, round(timeout_s * 1000))
     options = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit]
     begin = time.monotonic()
-    # The engine is named, because others print the address with its password when they cannot open it.
+    # The engine is named: the time limits are FFmpeg's, and no other should be tried after it.
     capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, options)
     if capture.isOpened():
         return capture

@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -15,6 +16,7 @@ from yolo12edge.benchmark import bootstrap
 from yolo12edge.benchmark import run as module
 from yolo12edge.benchmark.frames import describe_frames, image_frames, scene_frames
 from yolo12edge.benchmark.fresh_process import start_fresh
+from yolo12edge.benchmark.measuring import warm_up
 from yolo12edge.benchmark.record import BenchmarkRecord
 from yolo12edge.cli import app
 from yolo12edge.errors import BackendError, InputError
@@ -45,6 +47,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory, tiny_onnx, scene_frames) 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "_FRESH_STARTS", 1)
         patch.setattr(module, "_STREAM_S", 0.05)
+        patch.setattr(module, "warm_up", partial(warm_up, limit_s=0.3))
         done = invoke(
             tiny_onnx.path, folder / "lone.onnx", "--source", folder / "pictures", "--threads", "1", "--batch", "1,2",
             "--seconds", "0.2", "--out", folder / "run", "--json",

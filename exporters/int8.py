@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -27,6 +27,7 @@ from ..calibration.tensor_statistics import Statistics
 from ..calibration.tournament import Bench, choose_recipe, rank_groups
 from ..calibration.verdict import verdict_lines
 from ..errors import InputError, MissingDependencyError
+from ..imaging.images import read_image
 from ..manifest import Accuracy, Agreement, Budget, InputSpec, Latency, Report
 from ..metrics.evaluate import Evaluation
 from ..preprocess import Preprocessor
@@ -131,16 +132,16 @@ def int8_from_onnx(
     maker = Int8Maker(quantizer, source, twin, images, native=runs_here(target), threads=threads)
     base = Recipe(target, rounding="adaround" if adaround else "gptq")
     _round_weights(quantizer, model, images, base, manifest.input, stage)
-    with Runtime(twin, device="cpu", threads=threads) as float_runtime:
-        preprocessor = Preprocessor(manifest.input)
+    with closing(maker.open_twin()) as engine:
         bench = Bench.of(
             quantizer,
-            float_runtime.infer,
+            engine.infer,
             manifest,
-            images.first(_LOSS_IMAGES).batches(preprocessor),
+            images.first(_LOSS_IMAGES).batches(Preprocessor(manifest.input)),
             open_engine=maker.open,
             simulate=maker.simulate,
         )
+    with Runtime(twin, device="cpu", threads=threads) as float_runtime:
         with stage("Trying recipes", 0, "recipes") as steps:
             recipe, candidates = choose_recipe(bench, base, timed=maker.native, progress=steps)
         with stage("Ranking layers", 0, "groups") as steps:
@@ -171,7 +172,7 @@ def int8_from_onnx(
             with maker.runtime(draft) as runtime:
                 measured = compare(runtime, "Comparing the result with float")
         with maker.runtime(draft) as runtime:
-            times = _time(runtime, float_runtime, bench.feeds[0]) if maker.native else {}
+            times = _time(runtime, float_runtime, images.paths[0]) if maker.native else {}
             result = GuardResult(
                 own=measured.own,
                 twin=measured.twin,
@@ -257,10 +258,14 @@ def _check_twins(source: Artifact, twin: Artifact, target: Target) -> None:
         )
 
 
-def _time(own: Runtime, twin: Runtime, feeds: Mapping[str, Any]) -> dict[str, LatencySummary]:
-    return interleaved_latency(
-        {"own": lambda: own.infer(feeds), "twin": lambda: twin.infer(feeds)}, repeats=_REPEATS, warmup=_WARMUP
-    )
+def _time(own: Runtime, twin: Runtime, image: Path) -> dict[str, LatencySummary]:
+    picture = read_image(image)
+
+    def engine(runtime: Runtime) -> Callable[[], object]:
+        feeds = {runtime.manifest.input.name: runtime.preprocessor(picture)[0]}
+        return lambda: runtime.infer(feeds)
+
+    return interleaved_latency({"own": engine(own), "twin": engine(twin)}, repeats=_REPEATS, warmup=_WARMUP)
 
 
 def _report(result: GuardResult, twin: Artifact, *, dataset: str, split: str) -> Report:

@@ -76,6 +76,16 @@ class Int8Maker:
                 return OpenVinoBackend(artifact.model_file, device="cpu", threads=self.threads)
         return OpenVinoBackend(self.quantizer(recipe), device="cpu", threads=self.threads)
 
+    def open_twin(self) -> Backend:
+        """Open the float artifact, to compare with."""
+        if self.twin.manifest.format == "openvino":
+            from ..runtimes.openvino_backend import OpenVinoBackend
+
+            return OpenVinoBackend(self.twin.model_file, device="cpu", threads=self.threads)
+        from ..runtimes.ort_backend import OrtBackend
+
+        return OrtBackend(self.twin.model_file, device="cpu", threads=self.threads)
+
     def simulate(self, recipe: Recipe) -> Backend:
         """Open a recipe's model in ONNX Runtime: the quickest way to the numbers, whatever the engine."""
         from ..runtimes.ort_backend import OrtBackend

@@ -96,4 +96,5 @@ def _corners(boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def _in_source(detections: Detections, letterbox: Letterbox) -> Detections:
     xyxy = letterbox.to_source(detections.xyxy)
     inside = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
-    return Detections(xyxy, detections.confidence, detections.class_id)[inside]
+    moved = Detections(xyxy, detections.confidence, detections.class_id)
+    return moved if inside.all() else moved[inside]

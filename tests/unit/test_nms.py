@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 from fractions import Fraction
 
 import numpy as np
@@ -120,3 +121,22 @@ def test_shapes_are_checked() -> None:
     with pytest.raises(InputError, match="shapes"):
         nms(np.zeros((3, 4), np.float32), np.zeros(2, np.float32), iou_threshold=0.5)
     assert nms(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), iou_threshold=0.5).shape == (0,)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 140), st.booleans(), st.integers(1, 150))
+def test_few_candidates_are_settled_as_many_are(seed: int, count: int, agnostic: bool, limit: int) -> None:
+    module = importlib.import_module("yolo12edge.imaging.nms")
+    rng = np.random.default_rng(seed)
+    corner = rng.uniform(0, 60, (count, 2))
+    boxes = np.concatenate((corner, corner + rng.uniform(-1, 40, (count, 2))), axis=1).astype(np.float32)
+    boxes[rng.random((count, 4)) < 0.02] = rng.choice([np.nan, np.inf, -np.inf])
+    scores = rng.integers(0, 10, count).astype(np.float32) / 10
+    class_id = None if agnostic else rng.integers(0, 3, count)
+    found = module.nms(boxes, scores, iou_threshold=0.4, class_id=class_id, max_detections=limit)
+    small, module._SMALL = module._SMALL, -1
+    try:
+        expected = module.nms(boxes, scores, iou_threshold=0.4, class_id=class_id, max_detections=limit)
+    finally:
+        module._SMALL = small
+    np.testing.assert_array_equal(found, expected)

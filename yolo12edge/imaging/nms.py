@@ -13,6 +13,7 @@ from .boxes import raw_iou
 __all__ = ["nms"]
 
 _CHUNK = 256  # candidates compared at a time; measured best on 8400 to 30000 candidates
+_SMALL = 64  # up to here, few calls matter more than what they do: caches are cold after an inference
 
 
 def nms(
@@ -48,6 +49,8 @@ def nms(
         shapes = (boxes.shape, scores.shape, None if class_id is None else class_id.shape)
         raise InputError(f"boxes, scores and class_id have shapes {shapes}", expected="(n, 4), (n,) and (n,) or None")
     order = np.argsort(-scores, kind="stable")
+    if count <= _SMALL:
+        return _settle_small(boxes, class_id, order, iou_threshold)[:max_detections]
     kept = np.empty(0, np.int64)
     for start in range(0, count, _CHUNK):
         if len(kept) >= max_detections:
@@ -62,6 +65,39 @@ def nms(
                 alive[i + 1 :] &= ~within[i, i + 1 :]
         kept = np.concatenate((kept, chunk[alive]))
     return kept[:max_detections]
+
+
+def _settle_small(
+    boxes: npt.NDArray[np.float32],
+    class_id: npt.NDArray[np.integer[Any]] | None,
+    order: npt.NDArray[np.int64],
+    iou_threshold: float,
+) -> npt.NDArray[np.int64]:
+    """Return which of a few candidates are kept, best first; the arithmetic is that of ``raw_iou``, to the last bit."""
+    left, top, right, bottom = boxes[order].T.copy()
+    zero = np.float32(0)
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        width = np.minimum(right[:, None], right)
+        width -= np.maximum(left[:, None], left)
+        np.maximum(width, zero, out=width)
+        height = np.minimum(bottom[:, None], bottom)
+        height -= np.maximum(top[:, None], top)
+        np.maximum(height, zero, out=height)
+        width *= height
+        area = np.maximum(right - left, zero) * np.maximum(bottom - top, zero)
+        np.add(area[:, None], area, out=height)
+        height -= width
+        width /= height
+        over = width > np.float32(iou_threshold)
+    if class_id is not None:
+        classes = class_id[order]
+        over &= classes[:, None] == classes
+    alive = np.ones(len(order), np.bool_)
+    better, worse = np.nonzero(np.triu(over, 1))  # ascending: whether the better one lives is known when it is its turn
+    for i, j in zip(better.tolist(), worse.tolist(), strict=True):
+        if alive[i]:
+            alive[j] = False
+    return order[alive]
 
 
 def _suppresses(

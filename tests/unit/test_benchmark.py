@@ -285,8 +285,12 @@ def test_records_that_are_wrong_are_refused(edit, message: str) -> None:
         BenchmarkRecord.from_json(edited(edit))
 
 
+DEEP = b'{"schema_version": 1, "environment": ' + b'{"machine": ' * 100_000 + b"1" + b"}" * 100_001
+
+
 @pytest.mark.parametrize(
-    "text", [b"", b"{}", b"[1]", b"null", b"{" * 100_000, b"[" * 100_000, b'{"schema_version": 1}', b"\xff\xfe", b"NaN"]
+    "text",
+    [b"", b"{}", b"[1]", b"null", b"{" * 100_000, b"[" * 100_000, b'{"schema_version": 1}', b"\xff\xfe", b"NaN", DEEP],
 )
 def test_what_is_no_record_is_refused(text: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError):

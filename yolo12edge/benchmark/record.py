@@ -6,7 +6,7 @@ A record may come from anywhere: it is read with limits, and what contradicts it
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
@@ -42,6 +42,7 @@ Positive = Annotated[float, msgspec.Meta(gt=0, le=_HOUR_MS)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e7)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Few = Annotated[int, msgspec.Meta(ge=1, le=65536)]
+Fact = str | int | float | bool | list[Text] | None
 Times = Annotated[list[Time], msgspec.Meta(max_length=_MAX_SAMPLES)]
 
 
@@ -178,7 +179,7 @@ class SeriesEntry(_Struct, frozen=True, kw_only=True):
 class Environment(_Struct, frozen=True, kw_only=True):
     """Where it was measured: ``machine`` is ``machine_summary()``, ``settings`` what ``machine_settings()`` found."""
 
-    machine: dict[Text, Any]
+    machine: dict[Text, Fact]
     settings: dict[Text, Text]
     gpus: Annotated[list[dict[Text, Text]], msgspec.Meta(max_length=64)]
     versions: dict[Text, Text]

@@ -105,7 +105,8 @@ def test_compare_prints_and_ends_with_what_it_found(measured: tuple[dict, Path],
     _, folder = measured
     same = invoke("compare", folder / "run", folder / "run" / "benchmark.json")
     assert same.exit_code == 0, same.output
-    assert same.output.count("no different, as far as the samples can show") == 4
+    assert same.output.count("no different") == 4
+    assert "as far as the samples can show" in same.output
     record = BenchmarkRecord.load(folder / "run")
     samples = record.cases[0].samples
     slow = msgspec.structs.replace(samples, total_ms=[3 * value for value in samples.total_ms])

@@ -13,8 +13,7 @@ from ..detections import Timing
 __all__ = ["Runner", "Samples", "WarmUp", "measure_in_turns", "warm_up"]
 
 _REST_S = 0.005
-_TURN_S = 0.5
-_TURN_CALLS = 64
+_TURN_S, _TURN_CALLS = 0.25, (2, 64)  # a turn and its calls: of slow models at least two, of fast ones at most 64
 _LEAST_TURNS = 8  # as many as a confidence interval needs
 
 _WINDOW_CALLS, _WINDOW_S, _WINDOWS = 5, 0.1, 3
@@ -102,7 +101,7 @@ def measure_in_turns(
 ) -> list[Samples]:
     """Measure runners in turns, so that what disturbs the machine hits all of them alike.
 
-    A turn is a short rest, a call that is not measured, and calls for about half a second. The idle threads of
+    A turn is a short rest, a call that is not measured, and calls for about a quarter of a second. The idle threads of
     the engine before go on spinning for a while, and its data fills the caches; after the rest and the first call a
     model runs as if alone. The order is reversed in every other round.
 
@@ -116,7 +115,7 @@ def measure_in_turns(
     Returns:
         Samples of each runner.
     """
-    counts = [int(min(_TURN_CALLS, max(1, _TURN_S * 1e3 // max(milliseconds, 1e-6)))) for milliseconds in call_ms]
+    counts = [int(np.clip(_TURN_S * 1e3 / max(milliseconds, 1e-6), *_TURN_CALLS)) for milliseconds in call_ms]
     samples = [Samples() for _ in runners]
     begin = time.perf_counter()
     turn = 0

@@ -223,19 +223,19 @@ def _print_comparison(comparison: Comparison) -> None:
     from ..reports.formats import NONE, decimal
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("p50, ms")
-    for head in ("A", "B", "B ÷ A", "95 %", "p99: B ÷ A", "95 %"):
-        table.add_column(head, justify="right")
+    table.add_column("", overflow="fold")
+    for head in ("A, ms", "B, ms", "p50: B ÷ A (95 %)", "p99: B ÷ A (95 %)"):
+        table.add_column(head, justify="right", no_wrap=True)
     table.add_column("B is")
     styles = {"faster": "green", "slower": "red"}
     for case in comparison.cases:
-        intervals = []
-        for interval in (case.median, case.p99):
-            if interval is None:
-                intervals += [NONE, NONE]
-            else:
-                intervals += [decimal(interval.ratio, 3), f"{decimal(interval.low, 3)} to {decimal(interval.high, 3)}"]
-        verdict = "no different, as far as the samples can show" if case.verdict == "no difference" else case.verdict
+        intervals = [
+            NONE
+            if interval is None
+            else f"{decimal(interval.ratio)} ({decimal(interval.low)} to {decimal(interval.high)})"
+            for interval in (case.median, case.p99)
+        ]
+        verdict = case.verdict.replace("no difference", "no different")
         if case.slower and case.verdict != "slower":
             verdict += "; slower at p99"
         table.add_row(
@@ -246,5 +246,7 @@ def _print_comparison(comparison: Comparison) -> None:
             plain(verdict, style=styles.get(case.verdict, "")),
         )
     out.print(table)
+    if any(case.verdict == "no difference" for case in comparison.cases):
+        out.print("No different means: as far as the samples can show.")
     for note in comparison.notes:
         out.print(plain(f"Note: {note}"), soft_wrap=True)

@@ -12,13 +12,6 @@ from types import TracebackType
 
 __all__ = ["Worker"]
 
-_SETTINGS = {
-    "YOLO_OFFLINE": "true",
-    "YOLO_AUTOINSTALL": "false",
-    # Where a processor has bfloat16, OpenVINO left to itself computes FP32 models in it: not the same precision.
-    "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI",
-}
-
 
 class Worker:
     """A process that times one frame whenever it is asked.
@@ -39,7 +32,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**environment, **_SETTINGS},
+            env={**environment, "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"},
         )
         self.detections = 0
         while (line := self._read()) != "ready":

@@ -314,9 +314,9 @@ def test_wrong_drop_is_refused(runtime, scene_frames):
 
 
 class Failing:
-    """An engine that fails on its third run, and has no bound memory."""
+    """An engine that fails on its third run, has no bound memory and uses all cores, so that frames come in order."""
 
-    name, device, threads, parallel = "failing 1", "cpu", 1, 1
+    name, device, threads, parallel = "failing 1", "cpu", 1024, 1
 
     def __init__(self, manifest):
         spec = manifest.input

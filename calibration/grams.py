@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..manifest import InputSpec
 from ..runtimes.cores import physical_cores
-from .graph import Graph, load_model
+from .graph import Graph, groups_of, load_model
 from .images import CalibrationImages
 from .observe import activations, parts_of
 
@@ -103,7 +103,7 @@ class _Layer:
             tuple(given.get("strides", (1, 1))),
             tuple(given.get("dilations", (1, 1))),
             tuple(given.get("pads", (0, 0, 0, 0))),
-            given.get("group", 1),
+            groups_of(node),
         )
 
     def patches(self, values: Floats, count: int, random: np.random.Generator) -> Floats:

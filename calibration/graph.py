@@ -15,7 +15,16 @@ from ..errors import ExportError, MissingDependencyError
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Graph", "graph_digest", "group_of", "head_last", "load_model", "observable_tensors", "stage_of"]
+__all__ = [
+    "Graph",
+    "graph_digest",
+    "group_of",
+    "groups_of",
+    "head_last",
+    "load_model",
+    "observable_tensors",
+    "stage_of",
+]
 
 _STAGE = re.compile(r"model\.(\d+)(?:\.|$)")
 # Boxes and scores come out of these; quantized they cost most of the accuracy for a small share of the time.
@@ -144,6 +153,11 @@ def graph_digest(model: onnx.ModelProto) -> str:
             digest.update(len(content).to_bytes(8, "little"))
             digest.update(content)
     return digest.hexdigest()
+
+
+def groups_of(conv: onnx.NodeProto) -> int:
+    """Return into how many groups a convolution divides its channels."""
+    return next((item.i for item in conv.attribute if item.name == "group"), 1)
 
 
 def stage_of(node: str) -> int | None:

@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from ..errors import InputError
 from .emit import QuantizedWeight, emit_qdq
-from .graph import Graph, load_model, observable_tensors
+from .graph import Graph, groups_of, load_model, observable_tensors
 from .placement import Placement, place
 from .quantizers import QuantParams, activation_params, largest_weight, quantize_weight
-from .ranges import solve_range
+from .ranges import Method, solve_range
 from .recipe import Recipe
 from .tensor_statistics import Statistics
 from .weights import bias_correction
@@ -91,18 +91,22 @@ class Quantizer:
         signed = placement.signed
         # 1/256, the output scale that ONNX Runtime's integer sigmoid is made for, never quite reaches 1.
         unit = QuantParams(np.float32(1 / 127), np.int8(0)) if signed else QuantParams(np.float32(1 / 256), np.uint8(0))
-        ranges = {name: self._range(name, recipe) for name in placement.reads if name not in placement.unit}
+        ranges = {
+            name: self._range(name, recipe.method, symmetric=signed)
+            for name in placement.reads
+            if name not in placement.unit
+        }
         for group in placement.same_scale:
             joined = min(ranges[name][0] for name in group), max(ranges[name][1] for name in group)
             ranges.update(dict.fromkeys(group, joined))
         params = {name: activation_params(low, high, signed=signed) for name, (low, high) in ranges.items()}
         return {**params, **{name: unit for name in placement.reads if name in placement.unit}}
 
-    def _range(self, name: str, recipe: Recipe) -> tuple[float, float]:
-        key = (name, recipe.method, recipe.signed)
+    def _range(self, name: str, method: Method, *, symmetric: bool) -> tuple[float, float]:
+        key = (name, method, symmetric)
         if key not in self._ranges:
             statistics = self.statistics.tensors[name]
-            self._ranges[key] = solve_range(statistics, recipe.method, symmetric=recipe.signed)
+            self._ranges[key] = solve_range(statistics, method, symmetric=symmetric)
         return self._ranges[key]
 
     def round_weight(self, name: str, recipe: Recipe, rounding: RoundWeight) -> None:
@@ -137,7 +141,7 @@ class Quantizer:
         if len(node.input) < 3:
             return QuantizedWeight(integers, scales, None)
         weight, bias = (self.graph.constants[name] for name in node.input[1:3])
-        groups = next((item.i for item in node.attribute if item.name == "group"), 1)
+        groups = groups_of(node)
         mean = self.statistics.tensors[node.input[0]].channel_mean
         if len(mean) != weight.shape[1] * groups:
             raise InputError(

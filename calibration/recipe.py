@@ -42,11 +42,6 @@ class Recipe:
         return self.target in ("ort-x86", "openvino")
 
     @property
-    def signed(self) -> bool:
-        """Whether activations are int8 around zero instead of uint8 with a zero point."""
-        return self.target in ("ort-arm", "tensorrt")
-
-    @property
     def name(self) -> str:
         """For people, such as ``mse ranges, int8 attention``."""
         if self.nncf:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from ..artifact import Artifact, write_artifact
+from ..artifact import Artifact, check_float_onnx, write_artifact
 from ..calibration.graph import Graph, head_last, load_model
-from ..errors import ExportError, InputError
+from ..errors import ExportError
 from ..manifest import EMBEDDED_KEY, Report
 from ..onnx_model import checked_model
 from .onnx_from_torch import MODEL_NAME
@@ -52,8 +52,7 @@ def onnx_fp16_from_onnx(
     """
     from ..runtimes.ort_backend import OrtBackend
 
-    if source.manifest.format != "onnx" or source.manifest.precision != "fp32":
-        raise InputError(f"{source.path} is {source.manifest.precision} {source.manifest.format}", expected="fp32 onnx")
+    check_float_onnx(source.manifest, source.path)
     manifest = msgspec.structs.replace(source.manifest, precision="fp16", report=Report(), files=[])
     model = source.model_file.read_bytes()
     content = half_precision(Graph.of(load_model(model)), {EMBEDDED_KEY: manifest.to_embedded_json()})

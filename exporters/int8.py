@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from ..artifact import Artifact, write_artifact
+from ..artifact import Artifact, check_float_onnx, write_artifact
 from ..benchmark.latency import LatencySummary, interleaved_latency
 from ..calibration.card import write_card
 from ..calibration.graph import graph_digest, load_model
@@ -214,7 +214,8 @@ def _round_weights(
     quantizer: Quantizer, model: bytes, images: CalibrationImages, recipe: Recipe, spec: InputSpec, stage: Stage
 ) -> None:
     """Round the weights of each convolution together, given what their inputs are on a few images."""
-    from ..calibration.adaround import adaround, observe_grams, round_with_feedback
+    from ..calibration.grams import observe_grams
+    from ..calibration.rounding import adaround, round_with_feedback
 
     learned = recipe.rounding == "adaround"
     names = quantizer.placement(recipe).weights
@@ -241,8 +242,7 @@ def _refuse_scored(statistics: Statistics, scored: Sequence[Path]) -> None:
 
 def _check_twins(source: Artifact, twin: Artifact, target: Target) -> None:
     manifest, other = source.manifest, twin.manifest
-    if manifest.format != "onnx" or manifest.precision != "fp32":
-        raise InputError(f"{source.path} is {manifest.precision} {manifest.format}", expected="fp32 onnx")
+    check_float_onnx(manifest, source.path)
     if (
         other.precision != "fp32"
         or other.input != manifest.input

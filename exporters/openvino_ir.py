@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from ..artifact import Artifact, write_artifact
+from ..artifact import Artifact, check_float_onnx, write_artifact
 from ..errors import ExportError, InputError
 from ..manifest import EMBEDDED_KEY, Manifest, Parity, Report
 from ..runtimes.openvino_library import import_openvino, read_network
@@ -59,8 +59,7 @@ def openvino_from_onnx(
         VerificationError: If the result does not agree with the source; nothing is written then.
     """
     manifest = source.manifest
-    if manifest.format != "onnx" or manifest.precision != "fp32":
-        raise InputError(f"{source.path} is {manifest.precision} {manifest.format}", expected="fp32 onnx")
+    check_float_onnx(manifest, source.path)
     if precision not in ("fp32", "fp16"):
         raise InputError(f"precision {precision!r} is not known here", expected="'fp32' or 'fp16'")
     version = import_openvino().__version__.split("-")[0]

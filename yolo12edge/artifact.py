@@ -26,6 +26,7 @@ __all__ = [
     "CARD_NAMES",
     "MANIFEST_NAME",
     "Artifact",
+    "check_float_onnx",
     "read_embedded_manifest",
     "read_lone_manifest",
     "read_manifest",
@@ -116,6 +117,24 @@ def verify_file(directory: Path, entry: FileEntry) -> None:
     if digest != entry.sha256:
         raise ArtifactError(
             f"{place} was altered: its SHA-256 is {digest[:16]}…", expected=f"{entry.sha256[:16]}…", remedy=_ALTERED
+        )
+
+
+def check_float_onnx(manifest: Manifest, source: Path) -> None:
+    """Refuse what is not FP32 ONNX, the form that all others are made from.
+
+    Args:
+        manifest: Of the artifact.
+        source: Where it lies, for the message.
+
+    Raises:
+        InputError: If it is another form.
+    """
+    if (manifest.format, manifest.precision) != ("onnx", "fp32"):
+        raise InputError(
+            f"{source} is {manifest.precision} {manifest.format}",
+            expected="fp32 onnx, from which all other artifacts are made",
+            remedy="name the checkpoint, or the -fp32 artifact beside it",
         )
 
 

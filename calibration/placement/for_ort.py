@@ -14,7 +14,7 @@ Activations are uint8 on x86, whose integer convolutions want them, and int8 on 
 
 from __future__ import annotations
 
-from ..graph import Graph, group_of, stage_of
+from ..graph import Graph, group_of, groups_of, stage_of
 from .common import Attention, Placement
 
 __all__ = ["place"]
@@ -70,7 +70,6 @@ def _stem_stages(graph: Graph) -> int:
         if node.op_type != "Conv" or stage is None or stage >= 6:  # narrow layers of the head are their own matter
             continue
         out, per_group = graph.constants[node.input[1]].shape[:2]
-        grouped = any(item.name == "group" and item.i > 1 for item in node.attribute)
-        if not grouped and min(out, per_group) < _NARROW:
+        if groups_of(node) == 1 and min(out, per_group) < _NARROW:
             stem = stage + 1
     return stem

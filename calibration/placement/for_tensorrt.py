@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..graph import Graph, group_of
+from ..graph import Graph, group_of, groups_of
 from .common import Placement, concat_groups
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _skip_branch(graph: Graph, add: onnx.NodeProto) -> str | None:
 def _has_kernel(graph: Graph, conv: onnx.NodeProto) -> bool:
     """Return whether TensorRT has a fast integer kernel for a convolution of this shape."""
     out, per_group, height, width = graph.constants[conv.input[1]].shape
-    groups = next((item.i for item in conv.attribute if item.name == "group"), 1)
+    groups = groups_of(conv)
     if groups > 1:
         return bool(out % 8 == 0 and min(height, width) >= 3)
     narrow, wide = sorted((out, per_group))

@@ -62,7 +62,7 @@ def calibrate(
 
 def _float_artifact(source: Path, images: CalibrationImages, *, imgsz: int | None, scratch: Path) -> Artifact:
     """Open the FP32 ONNX artifact, or make it from the checkpoint."""
-    from ..artifact import Artifact
+    from ..artifact import Artifact, check_float_onnx
     from ..errors import InputError
     from ..exporters import onnx_from_checkpoint
     from ._console import console
@@ -71,13 +71,7 @@ def _float_artifact(source: Path, images: CalibrationImages, *, imgsz: int | Non
         if imgsz is not None:
             raise InputError("the image size of an artifact is fixed", remedy="calibrate the checkpoint")
         artifact = Artifact.load(source)
-        manifest = artifact.manifest
-        if manifest.format != "onnx" or manifest.precision != "fp32":
-            raise InputError(
-                f"{source} is {manifest.precision} {manifest.format}",
-                expected="fp32 onnx, from which every INT8 artifact is made",
-                remedy="calibrate the checkpoint, or the -fp32 artifact beside it",
-            )
+        check_float_onnx(artifact.manifest, source)
         return artifact
     with console.status("Exporting to ONNX and comparing with PyTorch"):
         return onnx_from_checkpoint(

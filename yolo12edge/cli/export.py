@@ -139,18 +139,14 @@ class _Names:
 
 def _refuse_early(source: Path, given: ExportData, targets: list[Path], overwrite: bool) -> None:
     """Refuse what cannot end well before anything is calibrated or written."""
-    from ..artifact import read_manifest
+    from ..artifact import check_float_onnx, read_manifest
     from ..checkpoint import read_metadata
     from ..errors import DatasetError, InputError
 
     if source.is_dir():
         manifest = read_manifest(source)
         names = manifest.class_names
-        if (manifest.format, manifest.precision) != ("onnx", "fp32"):
-            raise InputError(
-                f"{source} is an artifact of {manifest.precision} {manifest.format}",
-                expected="an fp32 ONNX artifact or a checkpoint",
-            )
+        check_float_onnx(manifest, source)
     else:
         names = read_metadata(source).class_names
     dataset = given.dataset

@@ -7,9 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .grams import observe_grams
-
-__all__ = ["adaround", "observe_grams", "round_with_feedback"]
+__all__ = ["adaround", "round_with_feedback"]
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -34,7 +32,7 @@ def adaround(
     Args:
         weight: Shape (out, in / groups, height, width).
         scales: Shape (out,).
-        gram: E[patch patchᵀ] of the layer's input, see ``observe_grams``, shape (groups, K, K).
+        gram: E[patch patchᵀ] of the layer's input, see ``grams.observe_grams``, shape (groups, K, K).
         largest: Largest magnitude of an integer.
 
     Returns:

@@ -11,9 +11,10 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from yolo12edge.calibration.adaround import adaround, observe_grams, round_with_feedback
+from yolo12edge.calibration.grams import observe_grams
 from yolo12edge.calibration.images import images_of_folder
 from yolo12edge.calibration.quantizers import largest_weight, quantize_weight
+from yolo12edge.calibration.rounding import adaround, round_with_feedback
 from yolo12edge.preprocess import Preprocessor
 
 ROUNDINGS = (adaround, round_with_feedback)

@@ -9,6 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import BackendError
+
 __all__ = ["Backend", "BindingBackend", "TensorInfo", "bind"]
 
 
@@ -102,7 +104,12 @@ def bind(
         return backend.bind(feeds, outputs)
 
     def run() -> None:
-        for name, value in backend.infer(feeds).items():
-            np.copyto(outputs[name], value)
+        found = backend.infer(feeds)
+        for name, place in outputs.items():
+            value = found.get(name)
+            if value is None or value.shape != place.shape:
+                given = {name: value.shape for name, value in found.items()}
+                raise BackendError(f"the engine gave {given}", expected=f"{name!r} of shape {place.shape}")
+            np.copyto(place, value)
 
     return run

@@ -23,6 +23,8 @@ def open_engine(
     source: Artifact | str | Path, device: str, threads: int | None, hint: Hint, cache: Path | None
 ) -> tuple[Backend, Manifest]:
     """Open the engine that the source is for; arguments and errors are those of ``Runtime``."""
+    if not isinstance(source, (Artifact, str, Path)):
+        raise InputError(f"the source is a {type(source).__name__}", expected="an Artifact or a path")
     path = source.path if isinstance(source, Artifact) else model_in(Path(source))
     if isinstance(source, Artifact) or path.is_dir():
         artifact = source if isinstance(source, Artifact) else Artifact.load(path)

@@ -103,10 +103,10 @@ class OpenVinoBackend:
             raise BackendError("this OpenVINO backend is closed")
         self._check(feeds)
         try:
-            request = idle.pop()  # one request serves one thread at a time; a list's pop and append are atomic
-        except IndexError:
-            request = compiled.create_infer_request()
-        try:
+            try:
+                request = idle.pop()  # one request serves one thread at a time; a list's pop and append are atomic
+            except IndexError:
+                request = compiled.create_infer_request()
             values = request.infer(dict(feeds), share_inputs=True).to_tuple()  # outputs are copied
         except RuntimeError as error:
             raise BackendError(f"OpenVINO could not run the model: {reason_of(error)}") from error
@@ -121,12 +121,13 @@ class OpenVinoBackend:
         Raises:
             BackendError: If the backend is closed, or the arrays are not the inputs and outputs.
         """
-        if self._compiled is None:
+        compiled = self._compiled  # another thread may close the backend meanwhile
+        if compiled is None:
             raise BackendError("this OpenVINO backend is closed")
         self._check(feeds)
         ov = import_openvino()
-        request = self._compiled.create_infer_request()
         try:
+            request = compiled.create_infer_request()
             for name, array in feeds.items():
                 request.set_tensor(name, ov.Tensor(array, shared_memory=True))
             for name, array in outputs.items():

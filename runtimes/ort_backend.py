@@ -97,6 +97,7 @@ class OrtBackend:
         self.parallel = max(1, cores // self.threads) if active[0] == _CPU else 1
         self.inputs = tuple(_info(node) for node in session.get_inputs())
         self.outputs = tuple(_info(node) for node in session.get_outputs())
+        self._on_cpu = active[0] == _CPU
         self._output_names = [output.name for output in self.outputs]
         self._session: ort.InferenceSession | None = session
 
@@ -121,10 +122,14 @@ class OrtBackend:
         Raises:
             BackendError: If the backend is closed, or ONNX Runtime refuses the arrays.
         """
-        try:
-            binding = self._open().io_binding()
+
+        def bind_inputs() -> None:
             for name, array in feeds.items():
                 binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+        try:
+            binding = self._open().io_binding()
+            bind_inputs()
             for name, array in outputs.items():
                 binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
         except BackendError:
@@ -136,7 +141,10 @@ class OrtBackend:
 
         def run() -> object:
             try:
-                self._open().run_with_iobinding(binding)
+                session = self._open()
+                if not self._on_cpu:
+                    bind_inputs()  # binding is what copies an input to another device
+                session.run_with_iobinding(binding)
             except BackendError:
                 raise
             except Exception as error:

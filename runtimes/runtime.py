@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter_ns, time_ns
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,7 @@ from .backend import Backend, bind
 from .cores import physical_cores
 from .opening import check_tensors, open_engine, warn_of_saturation
 from .stream import Stream
+from .workers import Workers, closed_error
 
 if TYPE_CHECKING:
     from .openvino_backend import Hint
@@ -35,8 +37,10 @@ if TYPE_CHECKING:
 __all__ = ["Runtime"]
 
 _DEFAULT_THRESHOLDS = Thresholds()
-_THREAD_NAME = "yolo12edge-runtime"
+_MOST = 1024  # threads, or inferences to warm up with
 _NO_WAIT = nullcontext()
+_alive: WeakSet[Runtime] = WeakSet()
+_inherited: list[object] = []
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,10 +60,11 @@ class Runtime:
 
     Threads: every method may be called from any thread at any time, and results do not depend on what else runs.
     ``close`` waits for the frames that were handed to ``submit``; a call in another thread finishes or, like every
-    later call, raises ``BackendError``.
+    later call, raises ``BackendError``. Callbacks of a future run in threads of the Runtime: see ``submit``.
 
     Processes: a Runtime belongs to the process that opened it, because engines do not survive a fork: a forked
-    child that calls it gets a ``BackendError`` instead of a deadlock. Open one in each process.
+    child that calls it gets a ``BackendError`` instead of a deadlock. Open one in each process. A child of ``os.fork``
+    should end with ``os._exit``, as those of ``multiprocessing`` do: engines wait for their threads otherwise.
 
     Memory: a frame is only read, never kept longer than its call, and never changed. With ``submit`` and ``stream`` it
     must stay unchanged until its result is there. Detections are the caller's own. Buffers for input and outputs are
@@ -104,10 +109,11 @@ class Runtime:
         hint: Hint = "latency",
         cache: str | Path | None = None,
     ) -> None:
-        if threads is not None and threads < 1:
-            raise InputError(f"threads is {threads}", expected="1 or more")
-        if warmup < 0:
-            raise InputError(f"warmup is {warmup}", expected="0 or more")
+        if threads is not None:
+            _whole("threads", threads, 1)
+        _whole("warmup", warmup, 0)
+        if not isinstance(device, str):
+            raise InputError(f"device is a {type(device).__name__}", expected="its name, such as 'cpu'")
         folder = None if cache is None else Path(cache)
         self._take(*open_engine(source, device.lower(), threads, hint, folder), warmup)
 
@@ -134,8 +140,6 @@ class Runtime:
         self._backend = backend
         self._closed = False
         self._idle: list[_Workspace] = []
-        self._lock = threading.Lock()
-        self._workers: ThreadPoolExecutor | None = None
         self.manifest = manifest
         try:
             pixels = check_tensors(backend, manifest)
@@ -151,13 +155,14 @@ class Runtime:
             full = backend.device.startswith("cpu") and backend.threads * self._parallel >= physical_cores()
             self._worker_count = self._parallel + (0 if full else 1)
             self._engine_room = threading.BoundedSemaphore(self._parallel)
-            self._queue_room = threading.Semaphore(2 * self._worker_count)
+            self._workers = Workers(self._worker_count, size=2 * self._worker_count, finish=self._let_go)
             spec = manifest.input
             workspace = self._new_workspace()
             workspace.input.fill(np.full((spec.height, spec.width, 3), spec.pad_value, np.uint8))
             for _ in range(warmup):
                 workspace.run()
             self._idle.append(workspace)
+            _alive.add(self)
         except BaseException:
             backend.close()
             raise
@@ -207,10 +212,19 @@ class Runtime:
 
         Raises:
             InputError: If a frame is not such an image; no result is returned then.
-            BackendError: As for a single call.
+            BackendError: As for a single call; or in a callback of a result, which would wait for itself.
         """
-        futures = [self.submit(frame, color=color, thresholds=thresholds) for frame in frames]
-        return [future.result() for future in futures]
+        self._refuse_inside("batch")
+        futures: list[Future[Detections]] = []
+        try:
+            for frame in _iterator(frames):
+                futures.append(self.submit(frame, color=color, thresholds=thresholds))
+            return [future.result() for future in futures]
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            wait(futures)  # the frames are the caller's again
+            raise
 
     def submit(
         self,
@@ -227,24 +241,15 @@ class Runtime:
             thresholds: What to keep.
 
         Returns:
-            The detections to come, or the ``InputError`` or ``BackendError`` to come.
+            The detections to come, or the ``InputError`` or ``BackendError`` to come. Its callbacks run in a thread of
+            this Runtime, which does nothing else meanwhile; there, ``submit`` does not wait.
 
         Raises:
             BackendError: If the runtime is closed or belongs to another process.
         """
         self._check_open()
         received, now = perf_counter_ns(), time_ns()
-        self._queue_room.acquire()
-        try:
-            future = self._pool().submit(self._detect, frame, color, thresholds, received, now, self._engine_room)
-        except RuntimeError as error:  # the pool was shut down meanwhile
-            self._queue_room.release()
-            raise _closed() from error
-        except BaseException:
-            self._queue_room.release()
-            raise
-        future.add_done_callback(lambda _: self._queue_room.release())
-        return future
+        return self._workers.submit(lambda: self._detect(frame, color, thresholds, received, now, self._engine_room))
 
     def stream(
         self,
@@ -269,17 +274,19 @@ class Runtime:
             the iteration may go on; what goes wrong with ``frames`` itself is raised at the end.
 
         Raises:
-            InputError: If ``drop`` is neither.
-            BackendError: If the runtime is closed or belongs to another process.
+            InputError: If ``drop`` is neither, or ``frames`` cannot be iterated over.
+            BackendError: If the runtime is closed or belongs to another process; or in a callback of a result, which
+                would wait for itself.
         """
         if drop not in ("none", "oldest"):
             raise InputError(f"drop is {drop!r}", expected="'none' or 'oldest'")
         self._check_open()
+        self._refuse_inside("stream")
         newest = drop == "oldest"
         # More frames than workers, so that none waits; with "oldest", a frame is taken when it is its turn.
         return Stream(
             lambda frame: self.submit(frame, color=color, thresholds=thresholds),
-            frames,
+            _iterator(frames),
             newest=newest,
             depth=self._parallel if newest else self._worker_count + 2,
         )
@@ -297,20 +304,18 @@ class Runtime:
             BackendError: If the runtime is closed or belongs to another process, or the engine fails.
         """
         self._check_open()
+        if not isinstance(feeds, Mapping) or not all(isinstance(value, np.ndarray) for value in feeds.values()):
+            raise BackendError("the feeds are no arrays by name", expected="{name of the input: array}")
         return self._backend.infer(feeds)
 
     def close(self) -> None:
-        """Finish what was handed in, and let go of the engine; may be called twice."""
-        with self._lock:
-            was_closed, self._closed = self._closed, True
-            workers, self._workers = self._workers, None
-        if was_closed or os.getpid() != self._process:
-            return
-        if workers is not None:
-            # A result's callback may close the Runtime from a worker, which cannot wait for itself.
-            workers.shutdown(wait=not threading.current_thread().name.startswith(_THREAD_NAME))
-        self._idle.clear()
-        self._backend.close()
+        """Finish what was handed in, and let go of the engine; may be called twice, from any thread.
+
+        It returns when that is done, except in a callback of a result: there it returns at once.
+        """
+        if os.getpid() == self._process:
+            self._closed = True
+            self._workers.close()
 
     def __enter__(self) -> Runtime:
         return self
@@ -344,6 +349,8 @@ class Runtime:
             now: The same by the wall clock.
             engine_room: Held while the engine runs.
         """
+        if not isinstance(thresholds, Thresholds):
+            raise InputError(f"thresholds is a {type(thresholds).__name__}", expected="Thresholds(…)")
         image, stamp = (frame.image, frame.stamp_ns) if isinstance(frame, Frame) else (frame, None)
         begun = perf_counter_ns()
         try:
@@ -374,17 +381,20 @@ class Runtime:
         outputs = {output.name: np.empty(output.shape, output.dtype) for output in self.manifest.outputs}
         return _Workspace(buffer, outputs, bind(self._backend, {self.manifest.input.name: buffer.tensor}, outputs))
 
-    def _pool(self) -> ThreadPoolExecutor:
-        with self._lock:
-            if self._closed:
-                raise _closed()
-            if self._workers is None:
-                self._workers = ThreadPoolExecutor(self._worker_count, thread_name_prefix=_THREAD_NAME)
-            return self._workers
+    def _let_go(self) -> None:
+        self._idle.clear()
+        self._backend.close()
+
+    def _refuse_inside(self, method: str) -> None:
+        if self._workers.inside():
+            raise BackendError(
+                f"{method} was called in a callback of a result, where it would wait for itself",
+                remedy="call runtime(frame) or submit there, or do it in a thread of your own",
+            )
 
     def _check_open(self) -> None:
         if self._closed:
-            raise _closed()
+            raise closed_error()
         if os.getpid() != self._process:
             raise BackendError(
                 "this Runtime was opened by another process, and engines do not survive a fork",
@@ -392,5 +402,24 @@ class Runtime:
             )
 
 
-def _closed() -> BackendError:
-    return BackendError("this Runtime is closed", remedy="open a new one, or call it inside its 'with' block")
+def _iterator(frames: Iterable[npt.NDArray[Any] | Frame]) -> Iterator[npt.NDArray[Any] | Frame]:
+    try:
+        return iter(frames)
+    except TypeError as error:
+        raise InputError(
+            f"frames is a {type(frames).__name__}", expected="something to iterate over, such as a list or a source"
+        ) from error
+
+
+def _whole(name: str, value: object, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= _MOST:
+        raise InputError(f"{name} is {value!r}", expected=f"a whole number from {least} to {_MOST}")
+
+
+def _keep_after_fork() -> None:
+    """Let a forked child never destroy an inherited engine: it would wait for threads that the child does not have."""
+    _inherited.extend((runtime._backend, list(runtime._idle)) for runtime in _alive)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keep_after_fork)

@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import numpy.typing as npt
 
 from .. import __version__
@@ -91,9 +92,12 @@ class TorchBackend:
         if len(feeds) != 1 or images is None or images.shape != spec.shape or images.dtype != spec.dtype:
             found = {name: f"{array.dtype} {array.shape}" for name, array in feeds.items()}
             raise BackendError(f"the feeds are {found}", expected=f"{spec.name!r}: {spec.dtype} {spec.shape}")
-        with torch.inference_mode():
-            boxes, scores = model(torch.from_numpy(images).to(self._place))
-        return {self._by_role["boxes"]: boxes.cpu().numpy(), self._by_role["scores"]: scores.cpu().numpy()}
+        try:
+            with torch.inference_mode():
+                boxes, scores = model(torch.from_numpy(np.ascontiguousarray(images)).to(self._place))
+            return {self._by_role["boxes"]: boxes.cpu().numpy(), self._by_role["scores"]: scores.cpu().numpy()}
+        except RuntimeError as error:
+            raise BackendError(f"PyTorch could not run the model: {error}") from error
 
     def close(self) -> None:
         """Let go of the model; running calls finish first."""

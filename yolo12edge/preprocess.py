@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from threading import Lock
 from typing import Any, get_args
@@ -125,8 +126,11 @@ class InputBuffer:
         rows = slice(letterbox.pad_top, letterbox.pad_top + height)
         columns = slice(letterbox.pad_left, letterbox.pad_left + width)
         inside = self._canvas[rows, columns]
-        with _ONE_THREAD:
-            _resize_to_bgr(frame, color, inside)
+        try:
+            with _ONE_THREAD:
+                _resize_to_bgr(frame, color, inside)
+        except cv2.error as error:
+            raise InputError(f"OpenCV cannot resize a frame of shape {frame.shape}: {error.err}") from error
         if self._planes is not None:
             blue_green_red = cv2.split(inside, [plane[rows, columns] for plane in self._planes])
             for plane, channel in zip(self.tensor[0], reversed(blue_green_red), strict=True):
@@ -156,11 +160,20 @@ class _OneThread:
     def __exit__(self, *error: object) -> None:
         with self._lock:
             self._inside -= 1
-            if not self._inside:
+            if not self._inside and cv2.getNumThreads() == 1:  # else somebody has set it meanwhile
                 cv2.setNumThreads(self._before)
+
+    def begin_anew(self) -> None:
+        """Forget the threads of the process that this one was forked from."""
+        inside, before = self._inside, self._before
+        self.__init__()  # type: ignore[misc]  # its lock may be held by a thread that is not there
+        if inside:
+            cv2.setNumThreads(before)
 
 
 _ONE_THREAD = _OneThread()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_ONE_THREAD.begin_anew)
 
 
 def _resize_to_bgr(frame: npt.NDArray[Any], color: Color, out: npt.NDArray[np.uint8]) -> None:
@@ -186,7 +199,7 @@ def _resize_to_bgr(frame: npt.NDArray[Any], color: Color, out: npt.NDArray[np.ui
 
 
 def _check(frame: Any, color: Color) -> None:
-    if color not in _CHANNELS:
+    if not isinstance(color, str) or color not in _CHANNELS:
         raise InputError(f"there is no colour {color!r}", expected=", ".join(map(repr, _COLORS)))
     channels, dtype = _CHANNELS[color], "uint16" if color.endswith("16") else "uint8"
     shape = "(height, width) or (height, width, 1)" if channels == 1 else f"(height, width, {channels})"

@@ -13,10 +13,10 @@ from typing import Any, get_args
 
 import cv2
 
+from .. import background
 from ..errors import InputError
 from ..frame import Frame
 from ..imaging.images import read_image
-from . import background
 from .address import is_stream, masked
 from .buffer import Drop, FrameBuffer
 from .media import MediaFile, find_media

@@ -49,48 +49,64 @@ def decode(boxes: npt.NDArray[np.float32], scores: npt.NDArray[np.float32], thre
     survivors = np.flatnonzero((best >= np.float32(thresholds.confidence)) & (best < np.inf))
     # NMS goes best first and ends with ``max_detections``: the best few usually are enough, whatever the number.
     few = max(_FEW, 4 * thresholds.max_detections)
-    if len(survivors) > few and not thresholds.multi_label:
-        found = _settle(boxes, scores, survivors[_best(best[survivors], few)], best, thresholds)
-        if len(found) < thresholds.max_detections:
-            found = _settle(boxes, scores, survivors, best, thresholds)
+    if thresholds.multi_label:
+        found = _settle_labels(boxes, scores, survivors, thresholds)
     else:
-        found = _settle(boxes, scores, survivors, best, thresholds)
+        if len(survivors) <= few:
+            kept = _settle(boxes, scores, best, survivors, thresholds)
+        else:
+            first = np.zeros(len(survivors), np.bool_)
+            first[_best(best[survivors], few)] = True
+            kept = _settle(boxes, scores, best, survivors[first], thresholds)
+            if len(kept) < thresholds.max_detections:
+                # What is kept comes before all the rest, so that NMS goes on with both.
+                kept = _settle(boxes, scores, best, np.concatenate((kept, survivors[~first])), thresholds)
+        found = Detections(boxes.T[kept], best[kept], scores[:, kept].argmax(axis=0))
     return found if classes is None else replace(found, class_id=classes[found.class_id])
 
 
 def _settle(
     boxes: npt.NDArray[np.float32],
     scores: npt.NDArray[np.float32],
-    survivors: npt.NDArray[np.int64],
     best: npt.NDArray[np.float32],
+    survivors: npt.NDArray[np.int64],
     thresholds: Thresholds,
-) -> Detections:
-    """Let candidates suppress each other.
+) -> npt.NDArray[np.int64]:
+    """Let candidates suppress each other, each with its best class.
 
     Args:
         boxes: As in ``decode``.
         scores: As in ``decode``, of the classes that are looked for.
-        survivors: int64, which candidates take part, ascending.
         best: float32, shape (n,), greatest score of each candidate.
+        survivors: int64, which candidates take part; equal scores rank in this order.
         thresholds: As in ``decode``.
 
     Returns:
-        Detections whose classes are rows of ``scores``.
+        int64, the candidates kept, best first.
     """
-    candidates = boxes.T[survivors]
-    finite = np.isfinite(candidates).all(axis=1)
-    if not finite.all():
-        survivors, candidates = survivors[finite], candidates[finite]
+    survivors, candidates = _finite(boxes, survivors)
+    kept = nms(
+        candidates,
+        best[survivors],
+        iou_threshold=thresholds.iou,
+        class_id=None if thresholds.class_agnostic else scores[:, survivors].argmax(axis=0),
+        max_detections=thresholds.max_detections,
+    )
+    return survivors[kept]
 
+
+def _settle_labels(
+    boxes: npt.NDArray[np.float32],
+    scores: npt.NDArray[np.float32],
+    survivors: npt.NDArray[np.int64],
+    thresholds: Thresholds,
+) -> Detections:
+    """Let candidates suppress each other, each once for every class over the confidence; arguments as ``_settle``."""
+    survivors, candidates = _finite(boxes, survivors)
     gathered = scores[:, survivors]
-    if thresholds.multi_label:
-        class_id, row = np.nonzero(gathered >= np.float32(thresholds.confidence))
-        confidence = gathered[class_id, row]
-        candidates = candidates[row]
-    else:
-        class_id = gathered.argmax(axis=0)
-        confidence = best[survivors]
-
+    class_id, row = np.nonzero(gathered >= np.float32(thresholds.confidence))
+    confidence = gathered[class_id, row]
+    candidates = candidates[row]
     if len(confidence) > MAX_CANDIDATES:
         chosen = _best(confidence, MAX_CANDIDATES)
         candidates, confidence, class_id = candidates[chosen], confidence[chosen], class_id[chosen]
@@ -102,6 +118,15 @@ def _settle(
         max_detections=thresholds.max_detections,
     )
     return Detections(candidates[kept], confidence[kept], class_id[kept])
+
+
+def _finite(
+    boxes: npt.NDArray[np.float32], survivors: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Return those whose boxes are finite, and their boxes, shape (n, 4)."""
+    candidates = boxes.T[survivors]
+    finite = np.isfinite(candidates).all(axis=1)
+    return (survivors, candidates) if finite.all() else (survivors[finite], candidates[finite])
 
 
 def _best(scores: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Threads that wait in OpenCV, and are ended before the interpreter is."""
+"""Threads that wait in native code, and are ended before the interpreter is."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def start(name: str, work: Callable[[], None], *, stop: Callable[[], None], with
 
 @atexit.register
 def _stop_all() -> None:
-    """End the threads: one that comes back from OpenCV while the interpreter ends aborts the whole program."""
+    """End the threads: one that comes back from native code while the interpreter ends aborts the whole program."""
     threads = [(thread, *ends) for thread, ends in _running.items() if thread.is_alive()]
     for _, stop, _ in threads:
         stop()

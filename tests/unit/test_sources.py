@@ -20,6 +20,7 @@ from yolo12edge.imaging import write_image
 from yolo12edge.sources import is_stream, open_source, source
 from yolo12edge.sources.address import masked
 from yolo12edge.sources.buffer import FrameBuffer
+from yolo12edge.sources.video import check_whole
 
 PICTURE = np.zeros((2, 3, 3), np.uint8)
 
@@ -99,7 +100,7 @@ def test_what_cannot_be_a_source(folder: Path, tmp_path: Path) -> None:
         (tmp_path / "pipe.png", "neither a file nor a folder"),  # reading it would wait for a writer
         (tmp_path / "text.mp4", "cannot be opened as a video"),
         (f"{tmp_path}/*.webp", "no image or video matches"),
-        ("", "no image or video|neither|does not exist"),
+        ("", "the source is empty"),  # and not the working directory
         ("\0", "does not exist"),
         ("concat://a.mp4|b.mp4", "has the scheme 'concat'"),
         ("file:///etc/passwd", "name a local file by its path"),
@@ -113,6 +114,13 @@ def test_what_cannot_be_a_source(folder: Path, tmp_path: Path) -> None:
     for options in ({"drop": "newest"}, {"timeout_s": 0}, {"timeout_s": float("nan")}, {"reconnect_s": -1}):
         with pytest.raises(InputError, match=f"{next(iter(options))} is "):
             open_source(folder, **options)
+
+
+def test_a_video_on_the_web_without_a_frame_names_the_likely_cause() -> None:
+    with pytest.raises(InputError, match=r"byte ranges.*faststart"):
+        check_whole("http://host/clip.mp4", 0, 200)
+    with pytest.raises(InputError, match=r"H\.264"):
+        check_whole("clip.mp4", 0, 200)
 
 
 def test_which_sources_are_streams(tmp_path: Path) -> None:

@@ -73,6 +73,8 @@ def unique_name(stem: str, taken: set[str]) -> str:
 
 
 def _expand(source: str) -> list[Path]:
+    if not source:  # as a path it would be the working directory
+        raise InputError("the source is empty", expected="an image, a folder, a pattern or a video")
     path = Path(source)
     if path.is_dir():
         inside = sorted(item for item in path.iterdir() if _is_media(item))

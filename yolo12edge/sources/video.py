@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
+from .address import is_url
 
 __all__ = ["Video", "check_whole", "frame_count_of", "speed_of"]
 
@@ -100,6 +101,13 @@ def check_whole(name: str, read: int, count: int | None) -> None:
     Raises:
         InputError: If so.
     """
+    if not read and is_url(name):
+        raise InputError(
+            f"{name} has no frame that can be decoded",
+            expected="a server that answers byte ranges (python -m http.server does not), or a file whose index is at "
+            "its start",
+            remedy="move the index with ffmpeg -i IN.mp4 -c copy -movflags +faststart OUT.mp4, or copy the file here",
+        )
     if not read:
         raise InputError(f"{name} has no frame that can be decoded", remedy="convert it to H.264 in .mp4")
     # Edit lists make a whole file a frame or two shorter than its index.

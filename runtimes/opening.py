@@ -25,6 +25,8 @@ def open_engine(
     """Open the engine that the source is for; arguments and errors are those of ``Runtime``."""
     if not isinstance(source, (Artifact, str, Path)):
         raise InputError(f"the source is a {type(source).__name__}", expected="an Artifact or a path")
+    if not isinstance(source, Artifact) and not str(source):  # as a path it would be the working directory
+        raise InputError("the source is empty", expected="an Artifact or a path")
     path = source.path if isinstance(source, Artifact) else model_in(Path(source))
     if isinstance(source, Artifact) or path.is_dir():
         artifact = source if isinstance(source, Artifact) else Artifact.load(path)

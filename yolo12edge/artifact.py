@@ -96,6 +96,13 @@ def read_manifest(directory: Path) -> Manifest:
     if not directory.is_dir():
         fact = f"{directory} is a file" if directory.exists() else f"{directory} does not exist"
         raise ArtifactError(fact, expected=f"a directory with {MANIFEST_NAME}")
+    if not os.path.lexists(directory / MANIFEST_NAME):
+        models = [path for path in directory.glob("*") if path.suffix.lower() in (".onnx", ".xml")]
+        raise ArtifactError(
+            f"{directory} is no artifact: it has no {MANIFEST_NAME}",
+            expected="a directory that 'yolo12edge export' wrote",
+            remedy=f"it holds {models[0].name}: name that file" if len(models) == 1 else "",
+        )
     place = _inside(directory, MANIFEST_NAME)
     return Manifest.from_json(_read(place, MANIFEST_LIMIT + 1), source=str(directory / MANIFEST_NAME))
 

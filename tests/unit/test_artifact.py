@@ -187,7 +187,10 @@ def huge_manifest(directory: Path) -> None:
         (flip_a_byte, "was altered"),
         (lambda directory: (directory / "model.onnx").write_bytes(MODEL[:-1]), "17 bytes"),
         (lambda directory: (directory / "model.onnx").unlink(), "has no file model.onnx"),
-        (lambda directory: (directory / "manifest.json").unlink(), "has no file manifest.json"),
+        (
+            lambda directory: (directory / "manifest.json").unlink(),
+            r"is no artifact.*it holds model\.onnx: name that file",
+        ),
         (lambda directory: shutil.rmtree(directory), "does not exist"),
         (lambda directory: (directory / "manifest.json").write_bytes(b""), "not valid JSON"),
         (directory_instead, "not a regular file"),

@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from yolo12edge.artifact import read_embedded_manifest, read_lone_manifest, write_artifact
-from yolo12edge.errors import ArtifactError
+from yolo12edge.errors import ArtifactError, InputError
 from yolo12edge.foreign_metadata import metadata_of, read_metadata_yaml
 from yolo12edge.onnx_signature import read_onnx_signature
 from yolo12edge.runtimes import Runtime
@@ -129,12 +129,17 @@ def test_openvino_needs_what_lies_beside_it(tmp_path: Path) -> None:
     (folder / "metadata.yaml").rename(tmp_path / "metadata.yaml")
     with pytest.raises(ArtifactError, match=r"carries no yolo12edge manifest.*metadata\.yaml"):
         Runtime(folder / "cat.xml")
-    with pytest.raises(ArtifactError, match=r"no file manifest\.json"):
+    with pytest.raises(ArtifactError, match=r"no manifest\.json.*it holds cat\.xml"):
         Runtime(folder)
     (tmp_path / "metadata.yaml").rename(folder / "metadata.yaml")
     (folder / "cat.bin").unlink()
     with pytest.raises(ArtifactError, match=r"cannot read .*cat\.bin"):
         Runtime(folder)
+
+
+def test_an_empty_source_is_not_the_working_directory() -> None:
+    with pytest.raises(InputError, match="the source is empty"):
+        Runtime("")
 
 
 def test_manifest_says_what_is_known(tmp_path: Path) -> None:

@@ -284,5 +284,11 @@ def test_what_is_not_inspectable_is_said(
 
 
 def test_directory_without_manifest_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"has no file manifest\.json"):
-        describe(tmp_path)
+    for name, message in (
+        ("notes.txt", r"is no artifact.*a directory that 'yolo12edge export' wrote\.$"),
+        ("a.onnx", r"it holds a\.onnx: name that file"),
+        ("b.onnx", r"wrote\.$"),  # which of the two is not for us to say
+    ):
+        (tmp_path / name).write_bytes(b"")
+        with pytest.raises(ArtifactError, match=message):
+            describe(tmp_path)

@@ -90,6 +90,11 @@ def test_two_packages_of_one_module_are_reported(monkeypatch: pytest.MonkeyPatch
     assert "onnxruntime 1.2, onnxruntime-gpu 1.1 are installed together" in state.reason
 
 
+def test_only_providers_that_a_device_stands_for_are_listed() -> None:
+    answer = {"version": "1.1", "devices": ["AzureExecutionProvider", "CPUExecutionProvider"]}
+    assert module._state(module.ENGINES[0], answer, has_nvidia=False).devices == ("CPUExecutionProvider",)
+
+
 @pytest.mark.parametrize("extras", [["onnxruntime"], [], None])
 def test_install_command_uses_the_extra_where_there_is_one(
     monkeypatch: pytest.MonkeyPatch, extras: list[str] | None
@@ -108,7 +113,7 @@ def test_install_command_uses_the_extra_where_there_is_one(
     ("features", "architecture", "words"),
     [
         ({"avx2"}, "x86_64", "7-bit weights"),
-        ({"avx2", "avx_vnni"}, "x86_64", "VNNI: INT8 runs at full speed"),
+        ({"avx2", "avx_vnni"}, "x86_64", "VNNI: INT8 has its fast instructions here"),
         ({"neon", "dotprod"}, "aarch64", "ARM dot product"),
         ({"neon"}, "aarch64", "No dot-product"),
         (set(), "riscv64", "riscv64"),

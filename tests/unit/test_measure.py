@@ -7,6 +7,8 @@ import lzma
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
 from yolo12edge.assets import PROBES
@@ -36,9 +39,13 @@ def test_thread_counts() -> None:
 @pytest.mark.parametrize(
     ("times", "precision", "words"),
     [
-        ({"fp32": 20.0, "int8": 10.0}, "int8", "INT8 is 2.00x as fast as float; `yolo12edge val` says"),
-        ({"fp32": 20.0, "int8": 19.0}, "fp32", "INT8 is 1.05x as fast as float, which is not worth"),
-        ({"fp32": 20.0, "int8": 40.0}, "fp32", "INT8 is 0.50x as fast as float, which is not worth"),
+        (
+            {"fp32": 20.0, "int8": 10.0},
+            "int8",
+            "INT8 with ort is 2.00x as fast as float with ort; `yolo12edge val` says",
+        ),
+        ({"fp32": 20.0, "int8": 19.0}, "fp32", "INT8 with ort is 1.05x as fast as float with ort, which is not worth"),
+        ({"fp32": 20.0, "int8": 40.0}, "fp32", "INT8 with ort is 0.50x as fast as float with ort, which is not worth"),
         ({"fp32": None, "int8": 40.0}, "int8", "40.0 ms a frame."),
     ],
 )
@@ -56,6 +63,43 @@ def test_a_thread_more_must_be_worth_it() -> None:
     assert advised is not None
     assert advised.best.threads == 2
     assert "2 threads: 10.2 ms" in advised.sentence
+
+
+def test_times_of_a_disturbed_machine_do_not_decide_about_threads() -> None:
+    again = [row("fp32", 100.0, step="threads", threads=2), row("fp32", 120.8, step="threads")]
+    advised = advise([row("fp32", 67.8), *again])
+    assert advised is not None
+    assert (advised.best.threads, advised.best.step) == (4, "models")
+    assert "67.8 ms at first and 120.8 ms later" in advised.sentence
+    assert "measure again" in advised.sentence
+
+
+def test_both_times_of_the_default_threads_count() -> None:
+    """Two threads look as good in their own step, but not once the first step counts too."""
+    again = [row("fp32", 11.4, step="threads", threads=2), row("fp32", 11.0, step="threads")]
+    advised = advise([row("fp32", 10.0), *again])
+    assert advised is not None
+    assert advised.best == again[1]
+    assert "10.5 ms a frame" in advised.sentence
+    assert "disturbed" not in advised.sentence
+
+
+def test_the_table_fits_a_narrow_terminal() -> None:
+    """Words of devices and engines stay whole at 80 columns; the number of frames is told."""
+    rows = [
+        Measured("models", "YOLO12n", engine, device, "fp32", 16, 1067.8, 37)
+        for engine, device in (
+            ("onnxruntime 1.27.1", "cuda (CUDAExecutionProvider)"),
+            ("openvino 2026.1.0", "gpu.0 (Intel(R) Iris(R) Xe Graphics), cpu (Intel(R) Xeon(R) Platinum)"),
+        )
+    ]
+    text = StringIO()
+    table = module._measured_table({"rows": [asdict(item) for item in rows], "advised": None})
+    Console(file=text, width=80).print(table)
+    lines = text.getvalue().splitlines()
+    for words in ("onnxruntime", "cuda", "gpu.0, cpu", "1067.80"):
+        assert any(words in line for line in lines), (words, lines)
+    assert sum(" 37 " in line for line in lines) == 2
 
 
 def test_nothing_is_advised_if_nothing_ran() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -78,7 +79,7 @@ class EngineState:
         name: Its module.
         usable: Whether ``Runtime`` can use it here.
         version: Of the installed package; None if there is none.
-        devices: What it says it can run on.
+        devices: What it says it can run on, of what ``device`` can ask for.
         reason: Why it is not usable, or "".
         remedy: What to do about that, or "".
     """
@@ -97,7 +98,11 @@ def doctor(
     ] = None,
     *,
     measure: Annotated[
-        bool, typer.Option("--measure", help="Take 20 s to find the fastest engine, precision and thread count.")
+        bool,
+        typer.Option(
+            "--measure",
+            help="Find the fastest engine, precision and thread count; takes about 20 s on an idle machine.",
+        ),
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
@@ -123,7 +128,7 @@ def doctor(
 
 
 def measurement(engines: list[dict[str, Any]], models: list[Path]) -> dict[str, Any]:
-    """Measure for about 20 s; return what ``doctor --measure --json`` adds.
+    """Measure for about 20 s, on an idle machine; return what ``doctor --measure --json`` adds.
 
     Keys: ``rows`` (each with the fields of ``Measured``), ``advised`` (one of them, or null), ``sentence`` and
     ``missing`` (sentences about engines that could not be measured).
@@ -185,14 +190,14 @@ def advice() -> list[str]:
 
     features = cpu_features()
     if has_vnni():
-        return ["VNNI: INT8 runs at full speed, with 8-bit weights."]
+        return ["VNNI: INT8 has its fast instructions here, with 8-bit weights."]
     if int8_saturates():
         return [
             "No VNNI: INT8 sums saturate on this processor, in ONNX Runtime and OpenVINO, so use 7-bit weights for it "
             "(the exporter's choice on such a machine); INT8 may be no faster than float here: measure."
         ]
     if features & {"dotprod", "i8mm"}:
-        return ["ARM dot product: INT8 runs at full speed, with 8-bit weights."]
+        return ["ARM dot product: INT8 has its fast instructions here, with 8-bit weights."]
     if features:
         return ["No dot-product instructions: INT8 may be no faster than float here: measure."]
     return [f"The features of this processor ({platform.machine()}) are not known: measure INT8 against float."]
@@ -277,11 +282,16 @@ def _state(engine: Engine, answer: dict[str, Any] | None, *, has_nvidia: bool) -
         reason = f"{installed} are installed together and overwrite each other"
         remedy = f"pip uninstall {' '.join(versions)}, then install one of them"
     answer = answer or {}
+    devices = answer.get("devices", ())
+    if engine.module == "onnxruntime":  # it also lists what no device of ours stands for
+        from ..runtimes.ort_backend import _PROVIDERS
+
+        devices = [device for device in devices if device in _PROVIDERS.values()]
     return EngineState(
         name=engine.module,
         usable=not reason,
         version=answer.get("version") or next(iter(versions.values()), None),
-        devices=tuple(answer.get("devices", ())),
+        devices=tuple(devices),
         reason=reason,
         remedy=remedy,
     )
@@ -386,21 +396,22 @@ def _measured_table(measurement: dict[str, Any]) -> Table:
     from ._console import plain
 
     title = "A frame of 1280x720, with pre- and postprocessing"
-    table = Table("model", "precision", "engine", "device", "threads", "median ms", title=title, box=SIMPLE_HEAD)
+    heads = ("model", "precision", "engine", "device", "threads", "frames", "median ms")
+    table = Table(*heads, title=title, box=SIMPLE_HEAD, pad_edge=False)
     table.title_justify, table.title_style = "left", "bold"
-    for name in ("threads", "median ms"):
-        next(column for column in table.columns if column.header == name).justify = "right"
-    for number in (0, 3):
-        table.columns[number].overflow = "fold"
+    for column in table.columns[4:]:
+        column.justify = "right"
+    table.columns[0].overflow = "fold"
     before = "models"
     for row in measurement["rows"]:
         if row["step"] != before:
             table.add_section()
         before = row["step"]
         if row["problem"]:
-            table.add_row(plain(row["model"]), "", plain(row["problem"], "red"), "", str(row["threads"]), "")
+            table.add_row(plain(row["model"]), "", plain(row["problem"], "red"), "", str(row["threads"]), "", "")
             continue
         style = "bold green" if row == measurement["advised"] else ""
-        words = (row["model"], row["precision"], row["engine"], row["device"], row["threads"])
+        device = re.sub(r" \((?:[^()]|\([^()]*\))*\)", "", row["device"])  # its full name would break inside words
+        words = (row["model"], row["precision"], row["engine"], device, row["threads"], row["samples"])
         table.add_row(*(plain(word) for word in words), f"{row['median_ms']:.2f}", style=style)
     return table

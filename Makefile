@@ -24,13 +24,8 @@ demo: $(VENV)/.installed-demo
 	$(BIN)/yolo12edge demo
 
 # One thread a process: test processes that each start a thread per core only wait for one another.
-# Some tests start processes; they have workers to themselves, in which no engine's library is loaded.
-# Exit status 5 is "no test chosen", by PYTEST_ARGS.
 test: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile tests/packaging tests/docs \
-		tests/unit/test_quantization_benchmark.py $(PYTEST_ARGS) || [ $$? = 5 ]
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile tests/unit tests/contract tests/parity \
-		--ignore=tests/unit/test_quantization_benchmark.py $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/python -m ruff check .

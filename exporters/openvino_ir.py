@@ -14,7 +14,7 @@ import msgspec
 from ..artifact import Artifact, check_float_onnx, write_artifact
 from ..errors import ExportError, InputError
 from ..manifest import EMBEDDED_KEY, Manifest, Parity, Report
-from ..runtimes.openvino_library import import_openvino, read_network
+from ..runtimes.openvino_library import import_openvino, openvino_core, read_network
 from .verify import Frame, check_half_parity, check_parity, measure_parity, verification_frames
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def openvino_files(content: bytes, manifest: Manifest) -> dict[str, bytes]:
         ArtifactError: If OpenVINO cannot read the model.
         ExportError: If the result has not the input and outputs of the manifest.
     """
-    return write_network(read_network(import_openvino().Core(), content), manifest)
+    return write_network(read_network(openvino_core(), content), manifest)
 
 
 def write_network(network: openvino.Model, manifest: Manifest) -> dict[str, bytes]:
@@ -148,8 +148,7 @@ def count_int8_convolutions(model: Path | bytes) -> tuple[int, int]:
         MissingDependencyError: If openvino is not installed.
         ArtifactError: If OpenVINO cannot read the model.
     """
-    ov = import_openvino()
-    core = ov.Core()
+    core = openvino_core()
     compiled = core.compile_model(read_network(core, model), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     facts = [op.get_rt_info() for op in compiled.get_runtime_model().get_ops()]
     kinds = [fact["primitiveType"].astype(str) for fact in facts if "Convolution" in fact["layerType"].astype(str)]

@@ -16,7 +16,7 @@ from ..calibration.recipe import Recipe
 from ..errors import ExportError
 from ..manifest import Manifest
 from ..preprocess import Preprocessor
-from ..runtimes.openvino_library import import_nncf, import_openvino, read_network
+from ..runtimes.openvino_library import import_nncf, openvino_core, read_network
 from .openvino_ir import write_network
 
 __all__ = ["nncf_files", "nncf_images"]
@@ -48,7 +48,7 @@ def nncf_files(source: Artifact, manifest: Manifest, recipe: Recipe, images: Cal
         MissingDependencyError: If nncf or openvino is not installed.
         ExportError: If NNCF fails.
     """
-    nncf, ov = import_nncf(), import_openvino()
+    nncf = import_nncf()
     nncf.set_log_level(logging.ERROR)
     content = source.model_file.read_bytes()
     graph = Graph.of(load_model(content))
@@ -58,7 +58,7 @@ def nncf_files(source: Artifact, manifest: Manifest, recipe: Recipe, images: Cal
         node = name.split("/")[0]  # OpenVINO adds to the names of nodes that it takes apart
         return head_last(node) or node in decoded or group_of(node) in recipe.float_groups
 
-    network = read_network(ov.Core(), content)
+    network = read_network(openvino_core(), content)
     names = [op.get_friendly_name() for op in network.get_ordered_ops()]
     try:
         quantized = nncf.quantize(

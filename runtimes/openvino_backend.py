@@ -12,7 +12,7 @@ from ..errors import ArtifactError, BackendError, InputError
 from ..manifest import InputSpec
 from .backend import TensorInfo
 from .cores import physical_cores
-from .openvino_library import import_openvino, read_network, reason_of
+from .openvino_library import import_openvino, openvino_core, read_network, reason_of
 
 if TYPE_CHECKING:
     import openvino
@@ -64,12 +64,8 @@ class OpenVinoBackend:
         if hint not in ("latency", "throughput"):
             raise InputError(f"hint {hint!r} is not known", expected="'latency' or 'throughput'")
         ov = import_openvino()
-        core = ov.Core()
-        # Weights mapped from the file would change under a running model, or end the process, if the file is rewritten.
-        core.set_property({"ENABLE_MMAP": False})
+        core = openvino_core()
         target = _target(core, device)
-        if cache is not None:
-            core.set_property({"CACHE_DIR": str(_folder(cache))})
         network = read_network(core, model)
         self._check_names(network, model)
         if pixels is not None and _takes_images(network, pixels):
@@ -77,6 +73,8 @@ class OpenVinoBackend:
         self.threads = threads or physical_cores()
         settings = _settings(network, core, target, self.threads)
         try:
+            if cache is not None:
+                settings["CACHE_DIR"] = str(_folder(cache))
             compiled = core.compile_model(network, target, {"PERFORMANCE_HINT": hint.upper(), **settings})
         except RuntimeError as error:
             raise BackendError(f"OpenVINO cannot run the model on {device!r}: {reason_of(error)}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +17,12 @@ from ..openvino_metadata import find_weights
 if TYPE_CHECKING:
     import openvino
 
-__all__ = ["import_nncf", "import_openvino", "read_network", "reason_of"]
+__all__ = ["import_nncf", "import_openvino", "openvino_core", "read_network", "reason_of"]
 
 _TELEMETRY = "openvino_telemetry"
 _importing = Lock()
+_cores: dict[int, openvino.Core] = {}
+"""By process. Never destroyed: see ``openvino_core``."""
 
 
 def import_openvino() -> ModuleType:
@@ -37,6 +40,28 @@ def import_openvino() -> ModuleType:
         except ImportError as error:
             raise MissingDependencyError("openvino", extra="openvino", purpose="to run OpenVINO models") from error
     return openvino  # type: ignore[no-any-return]
+
+
+def openvino_core() -> openvino.Core:
+    """Return this process's ``openvino.Core``; every use of it in this package goes through here.
+
+    There is one, and it is never destroyed. A core's CPU plugin gives the thread that makes it another stack for
+    signals; destroyed by another thread, it frees that stack but leaves it in use, and the next signal that Python
+    handles, be it Ctrl-C or the end of a child, ends the process with a segmentation fault (OpenVINO 2026.4). A forked
+    child gets a core of its own, because threads of the inherited one are not there.
+
+    Raises:
+        MissingDependencyError: If openvino is not installed.
+    """
+    ov = import_openvino()
+    with _importing:
+        core = _cores.get(os.getpid())
+        if core is None:
+            core = _cores[os.getpid()] = ov.Core()
+            # Weights mapped from the file would change under a running model, or end the process, if the file is
+            # rewritten.
+            core.set_property({"ENABLE_MMAP": False})
+    return core
 
 
 def import_nncf() -> ModuleType:

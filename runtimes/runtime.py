@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["Runtime"]
 
 _DEFAULT_THRESHOLDS = Thresholds()
-_MOST = 1024  # threads, or inferences to warm up with
 _NO_WAIT = nullcontext()
 _alive: WeakSet[Runtime] = WeakSet()
 _inherited: list[object] = []
@@ -110,8 +109,8 @@ class Runtime:
         cache: str | Path | None = None,
     ) -> None:
         if threads is not None:
-            _whole("threads", threads, 1)
-        _whole("warmup", warmup, 0)
+            _whole("threads", threads, 1, max(64, 4 * (os.cpu_count() or 1)))  # thousands bring a machine to its knees
+        _whole("warmup", warmup, 0, 1000)
         if not isinstance(device, str):
             raise InputError(f"device is a {type(device).__name__}", expected="its name, such as 'cpu'")
         folder = None if cache is None else Path(cache)
@@ -325,6 +324,10 @@ class Runtime:
     ) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        model = self.manifest.scale or "detector"
+        return f"<Runtime: {model} {self.manifest.precision}, {self.engine} on {self.device}, {self.threads} threads>"
+
     def __reduce__(self) -> str | tuple[Any, ...]:
         raise BackendError(
             "a Runtime cannot be sent to another process", remedy="send the path of the artifact, and open it there"
@@ -411,9 +414,9 @@ def _iterator(frames: Iterable[npt.NDArray[Any] | Frame]) -> Iterator[npt.NDArra
         ) from error
 
 
-def _whole(name: str, value: object, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= _MOST:
-        raise InputError(f"{name} is {value!r}", expected=f"a whole number from {least} to {_MOST}")
+def _whole(name: str, value: object, least: int, most: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise InputError(f"{name} is {value!r}", expected=f"a whole number from {least} to {most}")
 
 
 def _keep_after_fork() -> None:

@@ -211,18 +211,30 @@ def _check(frame: Any, color: Color) -> None:
             remedy="read the file first: yolo12edge.imaging.read_image(path)",
         )
     if frame.dtype != dtype:
-        raise InputError(
-            f"the frame has dtype {frame.dtype}",
-            expected=expected,
-            remedy="say color='bgr16', 'rgb16' or 'gray16', if its values go up to 65,535"
-            if frame.dtype == np.uint16
-            else "scale it to 0..255 as uint8",
-        )
+        raise InputError(f"the frame has dtype {frame.dtype}", expected=expected, remedy=_dtype_remedy(frame))
     if not (frame.ndim == 3 and frame.shape[2] == channels) and not (frame.ndim == 2 and channels == 1):
-        raise InputError(
-            f"the frame has shape {frame.shape}",
-            expected=expected,
-            remedy="say what it is: color='gray', 'bgra', 'rgba', …",
-        )
+        raise InputError(f"the frame has shape {frame.shape}", expected=expected, remedy=_shape_remedy(frame))
     if not frame.size:
         raise InputError(f"the frame is empty, shape {frame.shape}", expected=expected)
+
+
+def _dtype_remedy(frame: npt.NDArray[Any]) -> str:
+    if frame.dtype == np.uint8:
+        return "say color='bgr', 'rgb' or 'gray'"
+    if frame.dtype.kind == "u" and frame.dtype.itemsize == 2:
+        return (
+            "say color='bgr16', 'rgb16' or 'gray16', if its values go up to 65,535"
+            if frame.dtype.isnative
+            else "bring its bytes into this machine's order: frame.astype(np.uint16)"
+        )
+    return "scale it to 0..255 as uint8"
+
+
+def _shape_remedy(frame: npt.NDArray[Any]) -> str:
+    if frame.ndim == 4:
+        return "give one frame, or a list of frames to batch"
+    if frame.ndim == 3 and frame.shape[0] in (1, 3, 4) and frame.shape[2] not in (1, 3, 4):
+        return "put the channels last: frame.transpose(1, 2, 0)"
+    fits = {1: "'gray'", 3: "'bgr' or 'rgb'", 4: "'bgra' or 'rgba'"}
+    said = fits.get(1 if frame.ndim == 2 else frame.shape[-1])
+    return f"say color={said}" if said else "give height x width x channels"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from .errors import InputError
 
@@ -36,13 +39,27 @@ class Thresholds:
     def __post_init__(self) -> None:
         for name in ("confidence", "iou"):
             value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+                raise InputError(f"{name} is {value!r}", expected="a number from 0 to 1")
             if not 0.0 <= value <= 1.0:  # also refuses NaN
                 raise InputError(f"{name} is {value}", expected="a number from 0 to 1")
-        if self.max_detections < 1:
-            raise InputError(f"max_detections is {self.max_detections}", expected="at least 1")
+        if not _is_whole(self.max_detections) or self.max_detections < 1:
+            raise InputError(f"max_detections is {self.max_detections!r}", expected="a whole number, at least 1")
+        if self.classes is not None and (
+            not isinstance(self.classes, Sequence) or not all(map(_is_whole, self.classes))
+        ):
+            raise InputError(
+                f"classes is {self.classes!r}",
+                expected="class indices, such as (0, 2)",
+                remedy="of a name: runtime.manifest.class_names.index('person')",
+            )
         if self.classes is not None and (not self.classes or min(self.classes) < 0):
             raise InputError(
                 f"classes is {self.classes}",
                 expected="one or more class indices, none below 0",
                 remedy="leave it None to look for all classes",
             )
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

@@ -6,9 +6,12 @@ import itertools
 import multiprocessing
 import os
 import pickle
+import subprocess
+import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 
 import cv2
 import numpy as np
@@ -83,8 +86,10 @@ def test_every_result_says_where_the_time_went(runtime, scene_frames):
     assert timing.queue_ms < timing.total_ms <= elapsed
     assert timing.total_ms > 0.5 * elapsed
     assert found[:0].timing == timing
-    queued = [runtime.submit(frame) for frame in scene_frames]
-    assert queued[-1].result().timing.queue_ms > 0
+    queued = [runtime.submit(frame).result().timing for frame in scene_frames * 2]
+    many = [future.result().timing for future in [runtime.submit(frame) for frame in scene_frames * 2]]
+    assert max(timing.queue_ms for timing in many) > min(timing.queue_ms for timing in queued)
+    assert max(timing.queue_ms for timing in many) > 0.3 * min(timing.infer_ms for timing in many)
 
 
 def test_a_bad_frame_is_raised_in_its_place_and_the_stream_goes_on(runtime, scene_frames):
@@ -192,14 +197,19 @@ def test_closing_the_runtime_finishes_what_was_handed_in(source, scene_frames):
 
 def test_a_result_may_close_the_runtime(source, scene_frames):
     runtime = Runtime(source, device="cpu", threads=1)
-    closed = threading.Event()
+    closed, begin = threading.Event(), threading.Event()
 
     def close(_):
+        begin.wait(10)
         runtime.close()
         closed.set()
 
-    runtime.submit(scene_frames[0]).add_done_callback(close)
+    first = runtime.submit(scene_frames[0])
+    first.add_done_callback(close)
+    others = [runtime.submit(frame) for frame in scene_frames[:3]]
+    begin.set()
     assert closed.wait(10)
+    assert all(future.exception(30) is None for future in others)
     with pytest.raises(BackendError, match="closed"):
         runtime(scene_frames[0])
 
@@ -282,7 +292,10 @@ def test_a_spawned_process_opens_its_own(tiny_onnx, scene_frames):
 
 @pytest.mark.parametrize("shape", [(1, 1), (20_000, 10), (4320, 7680), (3, 1)])
 def test_frames_of_any_size(runtime, shape):
-    assert len(runtime(np.full((*shape, 3), 90, np.uint8))) >= 0
+    found = runtime(np.full((*shape, 3), 90, np.uint8), thresholds=Thresholds(confidence=0.0))
+    assert (found.xyxy >= 0).all()
+    assert (found.xyxy[:, 2] <= shape[1]).all()
+    assert (found.xyxy[:, 3] <= shape[0]).all()
 
 
 def test_colours(runtime, scene_frames):
@@ -341,3 +354,221 @@ def test_an_engine_that_fails_says_so_where_its_frame_was(tiny_onnx, scene_frame
         with pytest.raises(BackendError, match="device is lost"):
             next(stream)
         assert [frame.index for frame, _ in stream] == [3, 4, 5]
+
+
+def wait_until(condition):
+    deadline = time.time() + 10
+    while not condition() and time.time() < deadline:
+        time.sleep(0.005)
+    assert condition()
+
+
+@pytest.mark.parametrize("drop", ["none", "oldest"])
+def test_every_frame_that_was_read_is_given_or_counted(tiny_onnx, scene_frames, drop):
+    for ending in ("source first", "stream", "runtime"):
+        read = []
+
+        def frames(read=read, endless=ending != "source first"):
+            for index in itertools.count() if endless else range(20):
+                read.append(index)
+                yield scene_frames[index % 6]
+
+        with Runtime(tiny_onnx, device="cpu", threads=1) as runtime:
+            stream = runtime.stream(frames(), drop=drop)
+            given = 1 if next(stream) else 0
+            if ending == "runtime":
+                runtime.close()
+                with suppress(BackendError):
+                    while True:
+                        given += bool(next(stream))
+            elif ending == "source first" and drop == "oldest":
+                wait_until(lambda read=read: len(read) == 20)
+            stream.close()
+        assert given + stream.dropped == len(read), ending
+        with pytest.raises(StopIteration):
+            next(stream)
+        time.sleep(0.02)
+        assert given + stream.dropped == len(read), "nothing is read on"
+
+
+def test_an_interrupted_wait_loses_no_frame(tiny_onnx, scene_frames, monkeypatch):
+    with Runtime(tiny_onnx, device="cpu", threads=1) as runtime, runtime.stream(scene_frames) as stream:
+        next(stream)
+        exception = Future.exception
+        monkeypatch.setattr(Future, "exception", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            next(stream)
+        monkeypatch.setattr(Future, "exception", exception)
+        assert [frame.index for frame, _ in stream] == [1, 2, 3, 4, 5]
+    assert stream.dropped == 0
+
+
+def test_callbacks_may_use_the_runtime(tiny_onnx, scene_frames):
+    engine = Slow(tiny_onnx.manifest)
+    with Runtime.of(engine, tiny_onnx.manifest, warmup=0) as runtime:
+        chained, refused = [], []
+
+        def use(_):
+            runtime(scene_frames[1])
+            chained.append(runtime.submit(scene_frames[2]))
+            for call in (runtime.batch, runtime.stream):
+                try:
+                    call([scene_frames[0]])
+                except BackendError as error:
+                    refused.append("wait for itself" in str(error))
+            raise SystemExit  # must not end the worker
+
+        futures = [runtime.submit(frame) for frame in scene_frames[:2]]
+        for future in futures:
+            future.add_done_callback(use)
+        engine.go.set()
+        wait_until(lambda: len(chained) == 2)
+        assert all(len(future.result(10)) == 0 for future in chained)
+        assert len(runtime.batch(scene_frames)) == 6
+    assert refused == [True] * 4
+
+
+def test_cancelled_frames_are_not_run_and_do_not_widen_the_queue(tiny_onnx, scene_frames):
+    engine = Slow(tiny_onnx.manifest)
+    with Runtime.of(engine, tiny_onnx.manifest, warmup=0) as runtime:
+        futures = [runtime.submit(scene_frames[0]) for _ in range(2)]
+        assert futures[1].cancel()
+        engine.go.set()
+        assert futures[0].result(10) is not None
+    assert engine.runs == 1
+
+
+def test_a_batch_that_fails_has_let_go_of_its_frames(tiny_onnx, scene_frames):
+    engine = Slow(tiny_onnx.manifest)
+    engine.go.set()
+
+    def frames():
+        yield from scene_frames[:3]
+        raise OSError("no more")
+
+    with Runtime.of(engine, tiny_onnx.manifest, warmup=0) as runtime:
+        with pytest.raises(OSError, match="no more"):
+            runtime.batch(frames())
+        runs = engine.runs
+        time.sleep(0.05)
+        assert engine.runs == runs
+        with pytest.raises(InputError, match="NoneType"):
+            runtime.batch([scene_frames[0], None])
+
+
+def test_who_closes_waits_until_it_is_closed(tiny_onnx, scene_frames):
+    engine = Slow(tiny_onnx.manifest)
+    runtime = Runtime.of(engine, tiny_onnx.manifest, warmup=0)
+    future = runtime.submit(scene_frames[0])
+    with ThreadPoolExecutor(2) as pool:
+        closing = [pool.submit(runtime.close) for _ in range(2)]
+        time.sleep(0.05)
+        assert not any(done.done() for done in closing)
+        engine.go.set()
+        for done in closing:
+            done.result(10)
+    assert future.done()
+    assert engine.closed == 1
+
+
+class Slow(Failing):
+    """An engine that waits until it may go on."""
+
+    def __init__(self, manifest):
+        super().__init__(manifest)
+        self.go, self.closed = threading.Event(), 0
+
+    def infer(self, feeds):
+        self.go.wait(10)
+        self.runs = min(self.runs, 1)  # never fails
+        return super().infer(feeds)
+
+    def close(self):
+        self.closed += 1
+
+
+class Careless(Failing):
+    """An engine whose outputs are not what it says."""
+
+    def infer(self, feeds):
+        return {output.name: np.zeros((1, 1, 1), np.float32) for output in self.outputs}
+
+
+def test_outputs_of_another_shape_are_an_error_and_not_numbers(tiny_onnx, scene_frames):
+    with (
+        Runtime.of(Careless(tiny_onnx.manifest), tiny_onnx.manifest, warmup=0) as runtime,
+        pytest.raises(BackendError, match="the engine gave"),
+    ):
+        runtime(scene_frames[0])
+
+
+@pytest.mark.parametrize("drop", ["none", "oldest"])
+def test_a_program_may_end_with_a_stream_open(tiny_onnx, drop):
+    code = f"""
+import cv2, numpy as np
+from yolo12edge import Runtime
+def camera():
+    while True:
+        yield cv2.GaussianBlur(np.zeros((720, 1280, 3), np.uint8), (5, 5), 0)
+stream = Runtime({str(tiny_onnx.path)!r}, device="cpu", threads=1).stream(camera(), drop={drop!r})
+for _ in range(3):
+    next(stream)
+print("end")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "end\n"), done.stderr[-1000:]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_may_let_go_and_open_its_own(source, scene_frames):
+    code = f"""
+import os, sys
+sys.path[:0] = {sys.path!r}
+import numpy as np
+from yolo12edge import Runtime
+runtime = Runtime({str(getattr(source, "path", source))!r}, device="cpu", threads=2)
+frame = np.full((64, 64, 3), 90, np.uint8)
+stream = runtime.stream([frame] * 9)
+next(stream)
+child = os.fork()
+if not child:
+    try:
+        next(stream)
+    except Exception as error:
+        print(type(error).__name__, flush=True)
+    stream.close()
+    runtime.close()
+    del stream, runtime
+    print("let go", flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+runtime(frame)
+runtime.close()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split("\n")[:2] == ["BackendError", "let go"], done.stderr[-1000:]
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda runtime, frame: runtime.stream(None),
+        lambda runtime, frame: runtime.batch(5),
+        lambda runtime, frame: runtime(frame, thresholds=None),
+        lambda runtime, frame: runtime(frame, color=["bgr"]),
+        lambda runtime, frame: Runtime(None),
+        lambda runtime, frame: Runtime("x", threads=1.5),
+        lambda runtime, frame: Runtime("x", threads=2**20),
+        lambda runtime, frame: Runtime("x", warmup=1.5),
+        lambda runtime, frame: Runtime("x", device=None),
+        lambda runtime, frame: Thresholds(classes=("person",)),
+        lambda runtime, frame: Thresholds(classes=3),
+        lambda runtime, frame: Thresholds(confidence="high"),
+        lambda runtime, frame: Thresholds(max_detections=1.5),
+    ],
+)
+def test_arguments_of_other_types_are_an_input_error(tiny_onnx, scene_frames, call):
+    with Runtime(tiny_onnx, device="cpu", threads=1) as runtime, pytest.raises(InputError):
+        call(runtime, scene_frames[0])

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import cv2
 import numpy as np
@@ -67,12 +69,51 @@ def test_views_are_welcome_and_results_are_not_shared() -> None:
 
 
 @pytest.mark.parametrize(
+    ("color", "shape", "dtype", "message"),
+    [
+        ("bgr16", (4, 4, 3), np.uint8, "color='bgr', 'rgb'"),
+        ("gray", (4, 4, 3), np.uint8, "color='bgr' or 'rgb'"),
+        ("rgba", (4, 4), np.uint8, "color='gray'"),
+        ("gray16", (6, 7, 5), np.uint16, "height x width x channels"),
+        (["bgr"], (4, 4, 3), np.uint8, "no colour"),
+    ],
+)
+def test_the_remedy_is_for_what_was_given(color: Any, shape: tuple[int, ...], dtype: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Preprocessor(SPEC)(np.zeros(shape, dtype), color)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (50, 120), (200, 31), (7, 5)])
+def test_colours_are_converted_as_the_resized_bgr_would_be(size: tuple[int, int]) -> None:
+    frame = noise(*size)
+    preprocessor = Preprocessor(SPEC)
+    expected, _ = preprocessor(frame)
+    for color, image, tolerance in (
+        ("rgb", frame[..., ::-1], 0),
+        ("bgra", cv2.cvtColor(frame, cv2.COLOR_BGR2BGRA), 0),
+        ("rgba", cv2.cvtColor(frame, cv2.COLOR_BGR2RGBA), 0),
+        ("bgr16", frame.astype(np.uint16) * 257, 1.01 / 255),  # rounded after resizing, not before
+        ("rgb16", frame[..., ::-1].astype(np.uint16) * 257, 1.01 / 255),
+    ):
+        found, _ = preprocessor(image, color)  # type: ignore[arg-type]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance, err_msg=color)
+    gray = frame[..., 1]
+    expected, _ = preprocessor(np.repeat(gray[..., None], 3, axis=2))
+    for color, image, tolerance in (("gray", gray, 0), ("gray16", gray.astype(np.uint16) * 257, 1.01 / 255)):
+        found, _ = preprocessor(image, color)  # type: ignore[arg-type]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance, err_msg=color)
+
+
+@pytest.mark.parametrize(
     ("frame", "message"),
     [
         (np.zeros((4, 4, 3), np.float32), "float32"),
         (np.zeros((4, 4), np.uint8), r"\(4, 4\)"),
         (np.zeros((4, 4, 4), np.uint8), "bgra"),
-        (np.zeros((1, 4, 4, 3), np.uint8), r"\(1, 4, 4, 3\)"),
+        (np.zeros((1, 4, 4, 3), np.uint8), r"\(1, 4, 4, 3\).*one frame, or a list"),
+        (np.zeros((3, 8, 9), np.uint8), r"transpose\(1, 2, 0\)"),
+        (np.zeros((4, 4, 3), np.uint16), "color='bgr16'"),
+        (np.zeros((4, 4, 3), ">u2" if sys.byteorder == "little" else "<u2"), r"astype\(np.uint16\)"),
         (np.zeros((0, 4, 3), np.uint8), "empty"),
         ("image.jpg", "str"),
         (None, "NoneType"),

@@ -8,13 +8,14 @@ loop does what is safe without eyes. Here it steers a cart that stops for anythi
 from __future__ import annotations
 
 import argparse
+import sys
 import threading
 import time
 from collections.abc import Iterable
 
 import numpy as np
 
-from yolo12edge import Detections, Frame, Runtime
+from yolo12edge import Detections, Frame, Runtime, Yolo12EdgeError
 from yolo12edge.sources import open_source
 
 
@@ -59,6 +60,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=20.0, help="decisions a second (default: 20)")
     parser.add_argument("--deadline", type=float, default=200.0, help="oldest usable picture in ms (default: 200)")
     options = parser.parse_args()
+    if not 0 < options.rate < float("inf"):
+        parser.error("--rate must be more than 0")
     ages, late, last = [], 0, ""
     with (
         Runtime(options.model) as runtime,
@@ -92,4 +95,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Yolo12EdgeError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

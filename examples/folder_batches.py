@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from yolo12edge import Runtime, Thresholds
+from yolo12edge import Runtime, Thresholds, Yolo12EdgeError
 from yolo12edge.adaptors import to_coco_results, write_coco_results
 from yolo12edge.data.coco import read_coco
 from yolo12edge.errors import InputError
@@ -75,4 +75,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except Yolo12EdgeError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

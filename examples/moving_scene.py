@@ -7,6 +7,7 @@ above, and a person walks to the kerb and waits. All are things that the bundled
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from yolo12edge.data.scene_backgrounds import backdrop, grain_tile
 from yolo12edge.data.scene_drawing import rasterise
 from yolo12edge.data.scene_objects import CLASS_PAINTERS
-from yolo12edge.errors import InputError
+from yolo12edge.errors import InputError, Yolo12EdgeError
 from yolo12edge.files import atomic_file
 
 FPS = 10.0
@@ -131,9 +132,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0, help="length (default: 8)")
     parser.add_argument("--size", type=int, default=320, help="side of the square picture in pixels (default: 320)")
     options = parser.parse_args()
+    if not 1 / FPS <= options.seconds <= 3600 or not 32 <= options.size <= 4096:
+        parser.error("--seconds must be from 0.1 to 3600, and --size from 32 to 4096")
     count = write_video(options.out, frames(seconds=options.seconds, size=options.size), fps=FPS)
     print(f"{options.out}: {count} frames, {FPS:g} a second")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Yolo12EdgeError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

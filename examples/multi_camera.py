@@ -55,8 +55,8 @@ class Camera:
                     if self._stopped:
                         break
                     self._look(frame, runtime, thresholds)
-        except Yolo12EdgeError as error:
-            self.error = str(error)
+        except Exception as error:  # a thread that dies tells nobody
+            self.error = str(error) if isinstance(error, Yolo12EdgeError) else repr(error)
         self.seconds = time.perf_counter() - start
         self.dropped = self._source.dropped if self._source else 0
 
@@ -113,4 +113,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except Yolo12EdgeError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

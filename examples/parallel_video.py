@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from queue import Queue
 
-from yolo12edge import Runtime, Thresholds
+from yolo12edge import Runtime, Thresholds, Yolo12EdgeError
 from yolo12edge.files import atomic_file
 from yolo12edge.runtimes.cores import physical_cores
 from yolo12edge.sources import open_source
@@ -45,6 +45,11 @@ def process(runtime: Runtime, video: Path, out: Path, thresholds: Thresholds) ->
         if source.dropped or results.dropped:
             raise RuntimeError(f"{video}: {source.dropped + results.dropped} frames were dropped")
     return count
+
+
+def plural(count: int, noun: str) -> str:
+    """Return ``1 video`` or ``2 videos``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def main() -> int:
@@ -83,9 +88,16 @@ def main() -> int:
                 total += job.result()
                 print(f"{out}: {job.result()} frames", flush=True)
     seconds = time.perf_counter() - start
-    print(f"{total} frames in {seconds:.1f} s, {total / seconds:.1f} a second, {workers} workers of {threads} threads")
+    crew = f"{plural(workers, 'worker')} of {plural(threads, 'thread')}"
+    if workers < options.workers:
+        crew += f", no more because there {'is' if workers == 1 else 'are'} {plural(len(outs), 'video')}"
+    print(f"{plural(total, 'frame')} in {seconds:.1f} s, {total / seconds:.1f} a second, {crew}")
     return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except Yolo12EdgeError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

@@ -10,6 +10,7 @@ and all is measured in the picture: what stands side by side cannot be told from
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy.typing as npt
 from moving_scene import write_video
 from tracking import Track, Tracker, seconds_of
 
-from yolo12edge import Runtime, Thresholds
+from yolo12edge import Runtime, Thresholds, Yolo12EdgeError
 from yolo12edge.sources import Source, open_source
 
 VEHICLES = ("car", "truck", "bus", "motorcycle")
@@ -163,4 +164,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Yolo12EdgeError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

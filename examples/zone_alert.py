@@ -7,6 +7,7 @@ anew, because boxes jitter. Each alert is a line and, with ``--out``, a picture.
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from tracking import Track, Tracker, seconds_of
 
-from yolo12edge import Runtime, Thresholds
+from yolo12edge import Runtime, Thresholds, Yolo12EdgeError
 from yolo12edge.imaging import draw_detections, write_image
 from yolo12edge.sources import open_source
 
@@ -94,8 +95,12 @@ def main() -> None:
                         left, top, right, bottom = (round(float(side)) for side in track.box)
                         cv2.rectangle(picture, (left - 3, top - 3), (right + 3, bottom + 3), (0, 0, 255), 2)
                         write_image(options.out / f"alert-{alerts:03d}-frame-{frame.index:06d}.jpg", picture)
-    print(f"{alerts} alerts")
+    print(f"{alerts} alert{'' if alerts == 1 else 's'}")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Yolo12EdgeError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

@@ -140,7 +140,7 @@ def test_control_loop_hears_of_a_broken_source() -> None:
 def test_zone_alert(script: Script, tiny_onnx: Any, videos: list[Path], tmp_path: Path) -> None:
     zone = ("--zone", 0, 0, 1, 0, 1, 1, 0, 1)
     code, said, _ = script("zone_alert", tiny_onnx.path, videos[0], *zone, "--dwell", 0.15, "--out", tmp_path)
-    alerts = int(re.search(r"(\d+) alerts", said)[1])  # type: ignore[index]
+    alerts = int(re.search(r"(\d+) alerts?", said)[1])  # type: ignore[index]
     pictures = sorted(tmp_path.iterdir())
     assert (code, len(pictures)) == (0, alerts)
     assert alerts > 0
@@ -301,3 +301,46 @@ def test_multi_camera(script: Script, tiny_onnx: Any, videos: list[Path], tmp_pa
     code, said, _ = script("multi_camera", tiny_onnx.path, slow, "--seconds", 0.1)
     seen, dropped = re.search(r": (\d+) frames.*, (\d+) dropped", said).groups()  # type: ignore[union-attr]
     assert (code, int(seen) + int(dropped) < 12) == (0, True)
+
+
+def test_multi_camera_tells_of_every_exception(videos: list[Path]) -> None:
+    camera = functions_of("multi_camera").Camera(str(videos[0]))
+    camera.watch(SimpleNamespace(), None)  # no submit
+    assert "AttributeError" in camera.error
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("control_loop", ["{model}", "missing.mp4"], "does not exist"),
+        ("control_loop", ["{model}", "{video}", "--rate", "0"], "--rate must be"),
+        ("moving_scene", ["street.txt", "--seconds", "0.5"], "cannot be written as a video"),
+        ("moving_scene", ["street.mp4", "--size", "0"], "--size from"),
+        ("zone_alert", ["missing", "{video}"], "does not exist"),
+        ("traffic_groups", ["missing", "{video}"], "does not exist"),
+        ("folder_batches", ["{model}", "missing"], "missing"),
+        ("parallel_video", ["missing", "{video}"], "does not exist"),
+        ("multi_camera", ["missing", "{video}"], "does not exist"),
+    ],
+)
+def test_ordinary_mistakes_get_a_message(
+    script: Script,
+    tiny_onnx: Any,
+    videos: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, complaint = script(name, *(word.format(model=tiny_onnx.path, video=videos[0]) for word in arguments))
+    assert (code, message in complaint) == (2, True), complaint
+    assert not list(tmp_path.iterdir())
+
+
+def test_parallel_video_says_why_there_are_fewer_workers(
+    script: Script, tiny_onnx: Any, videos: list[Path], tmp_path: Path
+) -> None:
+    code, said, _ = script("parallel_video", tiny_onnx.path, videos[0], "--workers", 2, "--out", tmp_path)
+    assert (code, "1 worker of" in said, "no more because there is 1 video" in said) == (0, True, True)

@@ -294,6 +294,15 @@ def test_without_out_each_run_gets_its_own_folder(folder: Path, run: Any, monkey
     assert (read_image(tmp_path / "runs" / "predict-2" / "a.png") == square()).all()
 
 
+def test_where_nothing_can_be_read_no_folder_is_left(run: Any, monkeypatch: Any, tmp_path: Path, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n no picture")
+    with pytest.raises(typer.Exit):
+        run(tmp_path / "bad.png", "/dev/video99")
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.png"]
+    assert capsys.readouterr().out == ""
+
+
 def test_progress_off_a_terminal_is_sparse(capsys: Any) -> None:
     with _console.progress("Working [now]", 500, unit="images") as steps:
         for _ in range(500):

@@ -6,7 +6,7 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -129,27 +129,39 @@ def predict_media(
             raise InputError(
                 f"{output_of(item, out)} would overwrite a source", remedy="name another folder with --out"
             )
+    work = _Work(detector, thresholds, out, most_frames, save_txt, keep_records, advance, Prediction())
+    taken = {item.name.lower() for item in media}
+    with _folder(out):
+        for item in media:
+            with work.noting(str(item.path)):
+                if item.kind == "image":
+                    work.image(item)
+                else:
+                    work.frames(str(item.path), item.name)
+            if work.result.interrupted:
+                return work.result
+        for address in streams:
+            with work.noting(masked(address)):
+                work.frames(address, unique_name(_stream_name(address), taken))
+            if work.result.interrupted:
+                break
+    return work.result
+
+
+@contextmanager
+def _folder(out: Path) -> Iterator[None]:
+    """Make a folder, because that it cannot be made should show at once; take it away if nothing was written."""
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot make the folder {out}: {error.strerror}") from error
-
-    work = _Work(detector, thresholds, out, most_frames, save_txt, keep_records, advance, Prediction())
-    taken = {item.name.lower() for item in media}
-    for item in media:
-        with work.noting(str(item.path)):
-            if item.kind == "image":
-                work.image(item)
-            else:
-                work.frames(str(item.path), item.name)
-        if work.result.interrupted:
-            return work.result
-    for address in streams:
-        with work.noting(masked(address)):
-            work.frames(address, unique_name(_stream_name(address), taken))
-        if work.result.interrupted:
-            break
-    return work.result
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # it is not empty
+            for folder in made:
+                folder.rmdir()
 
 
 @dataclass(frozen=True, slots=True)

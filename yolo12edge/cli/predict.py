@@ -191,7 +191,8 @@ def _print_summary(
     ]
     if result.frames > result.images:
         looked_at[-1] += f" ({_plural(result.frames - result.images, 'frame')})"
-    out.print(f"{_plural(result.objects.total(), 'object')} in {' and '.join(looked_at) or 'no source'}")
+    if looked_at:
+        out.print(f"{_plural(result.objects.total(), 'object')} in {' and '.join(looked_at)}")
     if result.milliseconds["infer"]:
         times = {stage: median(result.milliseconds[stage]) for stage in STAGES}
         stages = ", ".join(f"{stage} {value:.1f}" for stage, value in times.items())

@@ -410,7 +410,7 @@ def test_callbacks_may_use_the_runtime(tiny_onnx, scene_frames):
 
         def use(_):
             runtime(scene_frames[1])
-            chained.append(runtime.submit(scene_frames[2]))
+            chained.extend(runtime.submit(scene_frames[2]) for _ in range(8))  # more than the queue holds
             for call in (runtime.batch, runtime.stream):
                 try:
                     call([scene_frames[0]])
@@ -422,7 +422,7 @@ def test_callbacks_may_use_the_runtime(tiny_onnx, scene_frames):
         for future in futures:
             future.add_done_callback(use)
         engine.go.set()
-        wait_until(lambda: len(chained) == 2)
+        wait_until(lambda: len(chained) == 16)
         assert all(len(future.result(10)) == 0 for future in chained)
         assert len(runtime.batch(scene_frames)) == 6
     assert refused == [True] * 4

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from resource import getpagesize
 
 kind, model = sys.argv[1:]
 if kind == "engine":
@@ -28,4 +29,4 @@ else:
     with Runtime(model, device="cpu", warmup=0) as runtime:
         runtime(frame)
         status = Path("/proc/self/statm").read_text().split()
-        print(json.dumps({"resident_mb": int(status[1]) * 4096 / 1e6, "torch": "torch" in sys.modules}))
+        print(json.dumps({"resident_mb": int(status[1]) * getpagesize() / 1e6, "torch": "torch" in sys.modules}))

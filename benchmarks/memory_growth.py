@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from resource import getpagesize
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # this checkout, installed or not
 
@@ -20,7 +21,7 @@ _WARMUP = 300
 
 def resident_mb() -> float:
     """Return the resident memory of this process, 10^6 bytes."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+    return int(Path("/proc/self/statm").read_text().split()[1]) * getpagesize() / 1e6
 
 
 model, count = sys.argv[1], int(sys.argv[2])
@@ -32,5 +33,9 @@ with Runtime(model, device="cpu") as runtime:
     for index in range(_WARMUP + count):
         if index == _WARMUP:
             before = resident_mb()
-        runtime(frames[index % len(frames)], thresholds=everything)
+        if index % 50:
+            runtime(frames[index % len(frames)], thresholds=everything)
+        else:  # some the other way
+            with runtime.stream(frames, thresholds=everything) as stream:
+                assert len(list(stream)) == len(frames)
     print(resident_mb() - before)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from yolo12edge.benchmark import bootstrap, results
 from yolo12edge.benchmark.compare import compare_records
 from yolo12edge.benchmark.measuring import Samples
 from yolo12edge.benchmark.page import benchmark_page
+from yolo12edge.benchmark.plots import inline_plots
 from yolo12edge.benchmark.record import (
     BenchmarkRecord,
     Environment,
@@ -31,6 +33,7 @@ from yolo12edge.benchmark.summaries import slowdown_of, summary_of
 from yolo12edge.benchmark.verdict import case_name, verdict_lines
 from yolo12edge.errors import InputError, MissingDependencyError
 from yolo12edge.manifest import Accuracy
+from yolo12edge.reports.svg import inline_svg
 
 DIGEST = "0123456789abcdef" * 4
 EVIL = "<script>alert(1)</script>"
@@ -354,6 +357,18 @@ def test_the_folder_holds_page_plots_and_samples(tmp_path: Path) -> None:
     assert "Slows down" in page
     with pytest.raises(InputError, match="not empty"):
         write_results(own, tmp_path / "run")
+
+
+def test_labels_of_axes_are_whole_plain_numbers() -> None:
+    pytest.importorskip("matplotlib", reason="plots need matplotlib")
+    drawn = inline_svg("x", (4, 3), lambda axis: axis.set(xticks=[0.125, 0.375], xlim=(0, 0.5)) and None)
+    labels = re.findall(r"<text[^>]*>([^<]*)<", drawn)
+    assert {"0.125", "0.375"} <= set(labels)
+    assert not re.findall(r"<path[^>]*\d\.\d{3}", drawn)
+    wide = inline_plots(record(case("slow", 60), case("fast", 3))).percentiles
+    assert {"5", "10", "50"} <= set(re.findall(r"<text[^>]*>([^<]*)<", wide))
+    assert "times" not in wide  # of 6 times 10 to the power of 1
+    assert "<tspan" not in wide
 
 
 def test_without_matplotlib_the_plots_are_left_out_and_that_is_said(

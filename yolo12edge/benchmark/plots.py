@@ -136,8 +136,12 @@ def _percentiles(record: BenchmarkRecord, axis: Axes) -> None:
     ticks = [percent for percent in (10.0, *PERCENTS) if percent <= furthest]
     axis.set_xscale("log")
     if slowest > 10 * fastest:
+        from matplotlib.ticker import LogLocator
+
         axis.set_yscale("log")
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.minorticks_off()  # they would be labelled with powers of ten
     axis.set_xticks([_nines(percent) for percent in ticks], [f"{percent:g} %" for percent in ticks])
     axis.xaxis.minorticks_off()
     axis.set(xlabel="share of the calls; bars are 95 % confidence intervals", ylabel="ms")

@@ -56,7 +56,11 @@ def _inline(svg: str, variables: Mapping[str, str]) -> str:
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # the same in each plot, and used by nothing
     svg = re.sub(r"font: [^;\"]*?([\d.]+px)[^;\"]*", r"font-size: \1", svg)  # the page has its own font
     svg = re.sub(r"font-family: [^;\"]*; ?", "", svg)
-    svg = re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", svg)
+    svg = re.sub(r"<[^<>]+>", lambda element: _shortened(element[0]), svg)  # coordinates, not the text of labels
     for colour, variable in variables.items():
         svg = svg.replace(colour, f"var(--{variable})")
     return re.sub(r"\s*\n\s*", " ", svg)
+
+
+def _shortened(element: str) -> str:
+    return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", element)

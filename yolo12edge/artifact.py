@@ -18,7 +18,7 @@ import msgspec
 from .errors import ArtifactError, InputError
 from .files import atomic_directory, atomic_file, sha256_of
 from .foreign import METADATA_NAME, manifest_of_onnx, manifest_of_openvino
-from .manifest import EMBEDDED_KEY, MANIFEST_LIMIT, FileEntry, Manifest, Report
+from .manifest import COPY_AGAIN, EMBEDDED_KEY, MANIFEST_LIMIT, FileEntry, Manifest, Report
 from .onnx_metadata import read_onnx_metadata
 from .openvino_metadata import read_openvino_metadata
 
@@ -38,7 +38,6 @@ __all__ = [
 MANIFEST_NAME = "manifest.json"
 CARD_NAMES = ("report.json", "report.html")
 """The report card that lies beside a model: for people, so the manifest does not list it and it may be deleted."""
-_ALTERED = "copy the artifact again from where it was made, or export it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +116,13 @@ def verify_file(directory: Path, entry: FileEntry) -> None:
     try:
         size = place.stat().st_size
         if size != entry.bytes:
-            raise ArtifactError(f"{place} has {size} bytes", expected=f"{entry.bytes} bytes", remedy=_ALTERED)
+            raise ArtifactError(f"{place} has {size} bytes", expected=f"{entry.bytes} bytes", remedy=COPY_AGAIN)
         digest = sha256_of(place)
     except OSError as error:
         raise ArtifactError(f"cannot read {place}: {error.strerror}") from error
     if digest != entry.sha256:
         raise ArtifactError(
-            f"{place} was altered: its SHA-256 is {digest[:16]}…", expected=f"{entry.sha256[:16]}…", remedy=_ALTERED
+            f"{place} was altered: its SHA-256 is {digest[:16]}…", expected=f"{entry.sha256[:16]}…", remedy=COPY_AGAIN
         )
 
 
@@ -259,7 +258,7 @@ def _inside(directory: Path, name: str) -> Path:
         place = (directory / name).resolve(strict=True)
         mode = place.stat().st_mode
     except FileNotFoundError as error:
-        raise ArtifactError(f"{directory} has no file {name}", remedy=_ALTERED) from error
+        raise ArtifactError(f"{directory} has no file {name}", remedy=COPY_AGAIN) from error
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
         raise ArtifactError(f"cannot read {name} of {directory}: {error}") from error
     if not place.is_relative_to(directory.resolve()):

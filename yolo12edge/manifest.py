@@ -12,6 +12,7 @@ import msgspec
 from .errors import ArtifactError
 
 __all__ = [
+    "COPY_AGAIN",
     "EMBEDDED_KEY",
     "MANIFEST_LIMIT",
     "SCHEMA_VERSION",
@@ -35,6 +36,8 @@ EMBEDDED_KEY = "yolo12edge"
 """Key of the embedded manifest among the metadata of a model file."""
 MANIFEST_LIMIT = 8 << 20
 """Largest manifest that is read, in bytes."""
+COPY_AGAIN = "copy the artifact again from where it was made, or export it again"
+"""Remedy where something is damaged or missing."""
 
 Task = Literal["detect"]
 Precision = Literal["fp32", "fp16", "int8"]
@@ -241,7 +244,7 @@ class Manifest(_Struct, frozen=True, kw_only=True):
         """
         manifest = cls._decoded(text, source)
         if not manifest.files:
-            raise ArtifactError(f"{source} names no file", remedy="export the artifact again")
+            raise ArtifactError(f"{source} names no file", remedy=COPY_AGAIN)
         return manifest
 
     def to_embedded_json(self) -> str:
@@ -272,9 +275,7 @@ class Manifest(_Struct, frozen=True, kw_only=True):
         """
         manifest = cls._decoded(text, source)
         if manifest.files:
-            raise ArtifactError(
-                f"{source} names {len(manifest.files)} files", expected="none", remedy="export the artifact again"
-            )
+            raise ArtifactError(f"{source} names {len(manifest.files)} files", expected="none", remedy=COPY_AGAIN)
         return manifest
 
     def check(self, source: str = "manifest") -> None:
@@ -285,7 +286,7 @@ class Manifest(_Struct, frozen=True, kw_only=True):
         """
         problem = self._problem()
         if problem:
-            raise ArtifactError(f"{source} contradicts itself: {problem}", remedy="export the artifact again")
+            raise ArtifactError(f"{source} contradicts itself: {problem}", remedy=COPY_AGAIN)
 
     def _encoded(self) -> bytes:
         try:
@@ -296,13 +297,11 @@ class Manifest(_Struct, frozen=True, kw_only=True):
     @classmethod
     def _decoded(cls, text: bytes | str, source: str) -> Manifest:
         if len(text) > MANIFEST_LIMIT:
-            raise ArtifactError(f"{source} is larger than {MANIFEST_LIMIT >> 20} MiB", remedy="export it again")
+            raise ArtifactError(f"{source} is larger than {MANIFEST_LIMIT >> 20} MiB", remedy=COPY_AGAIN)
         try:
             raw: Any = msgspec.json.decode(text)
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise ArtifactError(
-                f"{source} is not valid JSON: {_brief(error)}", remedy="export the artifact again"
-            ) from error
+            raise ArtifactError(f"{source} is not valid JSON: {_brief(error)}", remedy=COPY_AGAIN) from error
         version = raw.get("schema_version") if isinstance(raw, dict) else None
         if version != SCHEMA_VERSION:
             # Anything may stand there; only a number of sane size is worth repeating.
@@ -315,13 +314,9 @@ class Manifest(_Struct, frozen=True, kw_only=True):
         try:
             manifest = msgspec.convert(raw, cls)
         except (msgspec.ValidationError, RecursionError) as error:
-            raise ArtifactError(
-                f"{source} breaks the manifest schema: {_brief(error)}", remedy="export it again"
-            ) from error
+            raise ArtifactError(f"{source} breaks the manifest schema: {_brief(error)}", remedy=COPY_AGAIN) from error
         if manifest.foreign:
-            raise ArtifactError(
-                f"{source} does not say which checkpoint the model was made from", remedy="export the artifact again"
-            )
+            raise ArtifactError(f"{source} does not say which checkpoint the model was made from", remedy=COPY_AGAIN)
         manifest.check(source)
         return manifest
 

@@ -192,7 +192,7 @@ def huge_manifest(directory: Path) -> None:
             r"is no artifact.*it holds model\.onnx: name that file",
         ),
         (lambda directory: shutil.rmtree(directory), "does not exist"),
-        (lambda directory: (directory / "manifest.json").write_bytes(b""), "not valid JSON"),
+        (lambda directory: (directory / "manifest.json").write_bytes(b""), "not valid JSON.*copy the artifact again"),
         (directory_instead, "not a regular file"),
         (list_another_path("../outside"), "schema"),
         (huge_manifest, "larger than"),

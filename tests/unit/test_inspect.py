@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
@@ -9,8 +11,10 @@ from xml.sax.saxutils import quoteattr
 import msgspec
 import pytest
 import typer
+from rich.console import Console
 from typer.testing import CliRunner
 
+import yolo12edge.cli.inspect as cli
 from yolo12edge.artifact import Artifact, with_report, write_artifact
 from yolo12edge.cli.inspect import describe, inspect
 from yolo12edge.errors import ArtifactError, CheckpointError, InputError
@@ -169,6 +173,17 @@ def test_artifact_shows_everything(artifact: Artifact) -> None:
     assert shown.count("Warning") == 1
 
 
+def test_lines_end_without_blanks_and_break_no_digest(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [line for line in run(str(artifact.path)).splitlines() if line != line.rstrip()] == []
+    screen = StringIO()
+    monkeypatch.setattr(cli, "out", Console(file=screen, force_terminal=True, color_system=None, width=80))
+    run(str(artifact.path))
+    lines = screen.getvalue().splitlines()
+    assert any(line.endswith(" " + "ab" * 32) for line in lines)
+    # The path above is one word, and so may be longer.
+    assert max(map(len, lines[1:])) <= 80
+
+
 def test_json_is_the_manifest_and_more(artifact: Artifact) -> None:
     facts = json.loads(run(str(artifact.path), "--json"))
     assert facts["kind"] == "artifact"
@@ -183,6 +198,14 @@ def test_altered_file_is_shown_and_the_exit_code_tells(artifact: Artifact, optio
     shown = run(str(artifact.path), *options, code=1)
     assert "was altered" in shown
     assert "circle" in shown
+
+
+def test_damage_is_said_first_with_both_sizes(artifact: Artifact) -> None:
+    artifact.model_file.write_bytes(b"mod")
+    first = run(str(artifact.path), code=1).splitlines()[1]
+    assert re.search(r"DAMAGED: .*model\.onnx has 3 bytes\. Expected: 5 bytes\.", first)
+    artifact.model_file.unlink()
+    assert re.search(r"DAMAGED: .*has no file model\.onnx", run(str(artifact.path), code=1).splitlines()[1])
 
 
 def test_slow_int8_is_said(artifact: Artifact) -> None:
@@ -203,6 +226,9 @@ def test_lone_onnx_file(tmp_path: Path) -> None:
     shown = run(str(path))
     assert "YOLO12n (turbo)" in shown
     assert "verified" not in shown  # there is nothing to verify it against
+    assert (
+        shown.count("not in the file (see the artifact's manifest.json)") == 2
+    )  # when it was made, and how good it is
     facts = json.loads(run(str(path), "--json"))
     assert facts["kind"] == "onnx"
     assert facts["files"][0]["bytes"] == path.stat().st_size

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -122,7 +124,7 @@ def _listed_files(directory: Path, manifest: Manifest) -> list[dict[str, Any]]:
         try:
             verify_file(directory, entry)
         except ArtifactError as error:
-            problem = error.fact
+            problem = str(error)
         files.append({**_plain(entry), "problem": problem})
     return files
 
@@ -142,7 +144,7 @@ def _weights_beside(path: Path) -> dict[str, Any]:
         find_weights(path)
     except ArtifactError as error:
         facts = _lone_file(weights) if weights.is_file() else {"path": weights.name, "sha256": "", "bytes": 0}
-        return {**facts, "problem": error.fact}
+        return {**facts, "problem": str(error)}
     return _lone_file(weights)
 
 
@@ -160,22 +162,28 @@ def _measured_warnings(manifest: Manifest) -> list[str]:
     ]
 
 
+_ELSEWHERE = "not in the file (see the artifact's manifest.json)"
+
 # From here on: printing. Everything that comes from a file goes through ``plain``, because a file may hold terminal
 # escape sequences or the markup of rich.
 
 
 def _print(facts: dict[str, Any]) -> None:
-
-    out.print(_title(facts))
+    out.print(_title(facts), soft_wrap=True)
+    for file in facts["files"]:
+        if file["problem"]:
+            out.print(plain(f"DAMAGED: {file['problem']}", "bold red"), soft_wrap=True)
+    out.print()
     if facts["kind"] == "checkpoint":
-        out.print(_rows(_checkpoint_rows(facts)))
+        _print_rows(_checkpoint_rows(facts))
     else:
         manifest = _manifest_of(facts)
-        out.print(_rows(_manifest_rows(manifest)))
-        _print_report(manifest)
-    out.print(_file_table(facts))
+        lone = facts["kind"] != "artifact" and not manifest.foreign
+        _print_rows(_manifest_rows(manifest, lone=lone))
+        _print_report(manifest, lone=lone)
+    _print_table(_file_table(facts))
     for warning in facts["warnings"]:
-        out.print(plain(f"Warning: {warning}", "yellow"))
+        out.print(plain(f"Warning: {warning}", "yellow"), soft_wrap=True)
 
 
 def _manifest_of(facts: dict[str, Any]) -> Manifest:
@@ -209,12 +217,28 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _rows(rows: Iterable[tuple[str, str]]) -> Table:
-    table = _table("", "")
-    table.show_header = False
+def _print_rows(rows: Sequence[tuple[str, str]]) -> None:
+    """Print names and values; a digest or path is never broken, and off a terminal no line is."""
+    indent = max(len(name) for name, _ in rows) + 1
     for name, value in rows:
-        table.add_row(plain(name, "dim"), plain(value))
-    return table
+        text = plain(value).plain
+        if out.is_terminal:
+            room = max(20, out.width - indent)
+            lines = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)
+            text = f"\n{' ' * indent}".join(lines)
+        out.print(plain(name.ljust(indent), "dim").append(text, "default"), soft_wrap=True)
+
+
+def _print_table(table: Table) -> None:
+    """Print a table; off a terminal as wide as it needs to be, and without blanks at the ends of lines."""
+    if out.is_terminal:
+        out.print(table)
+        return
+    from rich.console import Console
+
+    text = StringIO()
+    Console(file=text, width=1000, highlight=False, color_system=None).print(table)
+    out.print("\n".join(line.rstrip() for line in text.getvalue().splitlines()), markup=False, soft_wrap=True)
 
 
 def _classes(names: list[str]) -> str:
@@ -226,7 +250,7 @@ def _licence(weights_license: str | None) -> str:
     return weights_license or "not stated"
 
 
-def _manifest_rows(manifest: Manifest) -> list[tuple[str, str]]:
+def _manifest_rows(manifest: Manifest, *, lone: bool) -> list[tuple[str, str]]:
     spec = manifest.input
     model = "foreign" if manifest.foreign else f"YOLO12{manifest.scale} ({manifest.variant})"
     rows = [
@@ -279,9 +303,10 @@ def _manifest_rows(manifest: Manifest) -> list[tuple[str, str]]:
             )
         )
     versions = ", ".join(f"{name} {version}" for name, version in manifest.provenance.versions.items())
+    made = manifest.provenance.created or (f"at a time that is {_ELSEWHERE};" if lone else "at an unknown time")
     return [
         *rows,
-        ("made", f"{manifest.provenance.created or 'at an unknown time'} with {versions or 'unknown versions'}"),
+        ("made", f"{made} with {versions or 'unknown versions'}"),
         ("checkpoint", f"sha256 {digest}" if (digest := manifest.provenance.checkpoint_sha256) else "not stated"),
         ("weights licence", _licence(manifest.provenance.weights_license)),
     ]
@@ -301,14 +326,13 @@ def _checkpoint_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def _print_report(manifest: Manifest) -> None:
-
+def _print_report(manifest: Manifest, *, lone: bool) -> None:
     if accuracy := manifest.report.accuracy:
-        out.print(_accuracy_table(accuracy, manifest.precision))
+        _print_table(_accuracy_table(accuracy, manifest.precision))
     if latency := manifest.report.latency:
-        out.print(_latency_table(latency, manifest.precision))
+        _print_table(_latency_table(latency, manifest.precision))
     if accuracy is None and latency is None:
-        out.print(plain("Accuracy and latency: not measured.", "dim"))
+        out.print(plain(f"Accuracy and latency: {_ELSEWHERE if lone else 'not measured'}.", "dim"))
 
 
 def _accuracy_table(accuracy: Accuracy, precision: str) -> Table:
@@ -341,7 +365,7 @@ def _file_table(facts: dict[str, Any]) -> Table:
     table = _table("file", "bytes", "sha256", "")
     for file in facts["files"]:
         if file["problem"]:
-            state = plain(file["problem"], "bold red")
+            state = plain("DAMAGED", "bold red")
         else:
             state = plain("verified", "green") if facts["kind"] == "artifact" else plain("")
         table.add_row(plain(file["path"]), f"{file['bytes']:,}", plain(f"{file['sha256'][:16]}…"), state)

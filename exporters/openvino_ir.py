@@ -6,6 +6,7 @@ import json
 import re
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,9 +14,10 @@ import msgspec
 
 from ..artifact import Artifact, check_float_onnx, write_artifact
 from ..errors import ExportError, InputError
-from ..manifest import EMBEDDED_KEY, Manifest, Parity, Report
+from ..manifest import EMBEDDED_KEY, Manifest, Report
+from ..runtimes.openvino_backend import OpenVinoBackend
 from ..runtimes.openvino_library import import_openvino, openvino_core, read_network
-from .verify import Frame, check_half_parity, check_parity, measure_parity, verification_frames
+from .verify import Frame, check_half_parity, check_parity, compare_with_onnx, verification_frames
 
 if TYPE_CHECKING:
     import openvino
@@ -74,7 +76,8 @@ def openvino_from_onnx(
     )
     files = openvino_files(source.model_file.read_bytes(), manifest)
     if verify:
-        parity, rounding = _parities(source, files, manifest, verification_frames(images))
+        with closing(_opened(files)) as candidate:  # the very files that will be written
+            parity, rounding = compare_with_onnx(source.model_file, candidate, manifest, verification_frames(images))
         check = check_parity if precision == "fp32" else check_half_parity
         check(parity, rounding=rounding)
         manifest = msgspec.structs.replace(manifest, report=Report(parity=parity))
@@ -167,26 +170,8 @@ def _check_tensors(network: openvino.Model, manifest: Manifest) -> None:
         raise ExportError(f"OpenVINO's model has the float32 tensors {found}", expected=f"{wanted}")
 
 
-def _parities(
-    source: Artifact, files: dict[str, bytes], manifest: Manifest, frames: list[Frame]
-) -> tuple[Parity, Parity]:
-    """Return how far the very files that will be written are from the source, and how far float32 is from itself.
-
-    The latter: the source computed in two orders, as it stands and as ONNX Runtime rearranges it.
-    """
-    from ..runtimes.openvino_backend import OpenVinoBackend
-    from ..runtimes.ort_backend import OrtBackend
-
+def _opened(files: dict[str, bytes]) -> OpenVinoBackend:
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():
             (Path(folder) / name).write_bytes(content)
-        candidate = OpenVinoBackend(Path(folder) / _MODEL, device="cpu")
-    reference = OrtBackend(source.model_file, device="cpu")
-    in_order = OrtBackend(source.model_file, device="cpu", optimize=False)
-    parity, rounding = (
-        measure_parity(reference.infer, engine.infer, manifest, frames, source="onnx fp32")
-        for engine in (candidate, in_order)
-    )
-    for engine in (candidate, reference, in_order):
-        engine.close()
-    return parity, rounding
+        return OpenVinoBackend(Path(folder) / _MODEL, device="cpu")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ..errors import InputError, VerificationError
 from ..imaging.images import read_image
 from ..manifest import Manifest, Parity
 from ..preprocess import Preprocessor
+from ..runtimes import Backend
 
 __all__ = [
     "BOX_TOLERANCE_PX",
@@ -21,6 +23,7 @@ __all__ = [
     "Infer",
     "check_half_parity",
     "check_parity",
+    "compare_with_onnx",
     "measure_parity",
     "verification_frames",
 ]
@@ -82,6 +85,32 @@ def measure_parity(
     return Parity(source=source, images=len(frames), max_box_error_px=worst["boxes"], max_score_error=worst["scores"])
 
 
+def compare_with_onnx(
+    model: Path | bytes, candidate: Backend, manifest: Manifest, frames: Sequence[Frame]
+) -> tuple[Parity, Parity]:
+    """Return how far an export is from its FP32 ONNX source, and how far that source's float32 is from itself.
+
+    The latter: the source computed in two orders, as it stands and as ONNX Runtime rearranges it.
+
+    Args:
+        model: The source, path or content.
+        candidate: The export, opened.
+        manifest: Of the export.
+        frames: uint8 BGR pictures of any size.
+    """
+    from ..runtimes.ort_backend import OrtBackend
+
+    with (
+        closing(OrtBackend(model, device="cpu")) as reference,
+        closing(OrtBackend(model, device="cpu", optimize=False)) as in_order,
+    ):
+        parity, rounding = (
+            measure_parity(reference.infer, engine.infer, manifest, frames, source="onnx fp32")
+            for engine in (candidate, in_order)
+        )
+    return parity, rounding
+
+
 def check_parity(parity: Parity, *, rounding: Parity | None = None) -> None:
     """Refuse an FP32 export that does not agree with its source.
 
@@ -92,22 +121,18 @@ def check_parity(parity: Parity, *, rounding: Parity | None = None) -> None:
     Raises:
         VerificationError: If a box or score differs by more than rounding explains.
     """
-    box, score = BOX_TOLERANCE_PX, SCORE_TOLERANCE
-    if rounding is not None:
-        if not np.isfinite([rounding.max_box_error_px, rounding.max_score_error]).all():
-            raise VerificationError(
-                f"{parity.source} itself gives values that are not finite in float32",
-                remedy="train it further or take another checkpoint; nothing was written",
-            )
-        box = max(box, _ROUNDING_FACTOR * rounding.max_box_error_px)
-        score = max(score, _ROUNDING_FACTOR * rounding.max_score_error)
-    if parity.max_box_error_px <= box and parity.max_score_error <= score:
-        return
-    raise VerificationError(
-        f"the export differs from {parity.source}: boxes by up to {parity.max_box_error_px:.3g} px, "
-        f"scores by up to {parity.max_score_error:.3g}",
-        expected=f"at most {box:.3g} px and {score:.3g}",
-        remedy="report it with the checkpoint; nothing was written",
+    if rounding is not None and not np.isfinite([rounding.max_box_error_px, rounding.max_score_error]).all():
+        raise VerificationError(
+            f"{parity.source} itself gives values that are not finite in float32",
+            remedy="train it further or take another checkpoint; nothing was written",
+        )
+    _refuse_beyond(
+        parity,
+        rounding,
+        tolerances=(BOX_TOLERANCE_PX, SCORE_TOLERANCE),
+        factor=_ROUNDING_FACTOR,
+        what="the export",
+        remedy="report it with the checkpoint",
     )
 
 
@@ -121,15 +146,28 @@ def check_half_parity(parity: Parity, *, rounding: Parity | None = None) -> None
     Raises:
         VerificationError: If so.
     """
-    box, score = HALF_BOX_TOLERANCE_PX, HALF_SCORE_TOLERANCE
+    _refuse_beyond(
+        parity,
+        rounding,
+        tolerances=(HALF_BOX_TOLERANCE_PX, HALF_SCORE_TOLERANCE),
+        factor=_HALF_STEP,
+        what="the half-precision export",
+        remedy="values may overflow half precision: ship FP32",
+    )
+
+
+def _refuse_beyond(
+    parity: Parity, rounding: Parity | None, *, tolerances: tuple[float, float], factor: float, what: str, remedy: str
+) -> None:
+    box, score = tolerances
     if rounding is not None:
-        box = max(box, _HALF_STEP * rounding.max_box_error_px)
-        score = max(score, _HALF_STEP * rounding.max_score_error)
+        box = max(box, factor * rounding.max_box_error_px)
+        score = max(score, factor * rounding.max_score_error)
     if parity.max_box_error_px <= box and parity.max_score_error <= score:
         return
     raise VerificationError(
-        f"the half-precision export differs from {parity.source}: boxes by up to {parity.max_box_error_px:.3g} px, "
+        f"{what} differs from {parity.source}: boxes by up to {parity.max_box_error_px:.3g} px, "
         f"scores by up to {parity.max_score_error:.3g}",
         expected=f"at most {box:.3g} px and {score:.3g}",
-        remedy="values may overflow half precision: ship FP32; nothing was written",
+        remedy=f"{remedy}; nothing was written",
     )

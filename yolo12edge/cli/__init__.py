@@ -39,6 +39,7 @@ app.command()(doctor.doctor)
 app.command()(demo.demo)
 
 _debug = False
+_INTERRUPTED = 130
 
 
 def _print_version(value: bool) -> None:
@@ -73,5 +74,7 @@ def main() -> None:
 
         console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except SystemExit as end:  # Typer turns Ctrl-C into this
+        if end.code == _INTERRUPTED:
+            print("interrupted", file=sys.stderr)
+        raise

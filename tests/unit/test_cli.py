@@ -1,0 +1,43 @@
+"""What holds for every command."""
+
+from __future__ import annotations
+
+import sys
+from importlib.machinery import ModuleSpec
+
+import pytest
+import typer
+
+from yolo12edge import cli
+from yolo12edge.__main__ import main
+
+
+class Interrupting:
+    """A finder of modules: Ctrl-C comes while the command line is imported."""
+
+    @staticmethod
+    def find_spec(name: str, *_: object) -> ModuleSpec | None:
+        if name == "yolo12edge.cli":
+            raise KeyboardInterrupt
+        return None
+
+
+@pytest.mark.parametrize("moment", ["import", "command", "end of a command"])
+def test_control_c_is_said_and_ends_with_130(
+    moment: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = typer.Typer()
+
+    @app.command()
+    def command() -> None:
+        raise KeyboardInterrupt if moment == "command" else typer.Exit(130)
+
+    monkeypatch.setattr(cli, "app", app)
+    monkeypatch.setattr(sys, "argv", ["yolo12edge"])
+    if moment == "import":
+        monkeypatch.delitem(sys.modules, "yolo12edge.cli")
+        monkeypatch.setattr(sys, "meta_path", [Interrupting, *sys.meta_path])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 130
+    assert capsys.readouterr().err.strip() == "interrupted"

@@ -153,6 +153,14 @@ def test_verdict_of_what_is_slower_or_the_same() -> None:
     assert verdict_lines(models[:1], [case("int8", 10)], None) == []
 
 
+def test_an_unsteady_machine_is_the_first_thing_that_is_said() -> None:
+    restless = case("int8", 10)
+    restless = msgspec.structs.replace(restless, warm_up=WarmUpFacts(calls=20, seconds=4.0, steady=False))
+    lines = verdict_lines([model("fp32"), model("int8")], [case("fp32", 14), restless], None)
+    assert lines[0].startswith("The machine was not steady: int8 never settled")
+    assert len(lines) == 2
+
+
 def test_accuracy_against_another_model_is_said() -> None:
     models = [model("float"), model("int8")]
     (line,) = verdict_lines(models, [case("float", 14), case("int8", 10)], None)

@@ -97,7 +97,12 @@ def test_too_few_turns() -> None:
 
 
 def test_verdicts() -> None:
-    cases = {"faster": (0.8, 0.7, 0.9), "slower": (1.2, 1.1, 1.3), "no difference": (1.0, 0.9, 1.1)}
+    cases = {
+        "faster": (0.8, 0.7, 0.9),
+        "slower": (1.2, 1.1, 1.3),
+        "no difference": (1.0, 0.9, 1.1),
+        "cannot tell": (1.0, 0.95, 1.2),
+    }
     assert all(RatioInterval(*numbers).verdict == verdict for verdict, numbers in cases.items())
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from yolo12edge.benchmark import measuring
-from yolo12edge.benchmark.measuring import Samples, measure_in_turns, warm_up
+from yolo12edge.benchmark.measuring import Samples, least_seconds, measure_in_turns, warm_up
 from yolo12edge.benchmark.summaries import slowdown_of, summary_of
 from yolo12edge.detections import Timing
 
@@ -71,7 +71,9 @@ def test_turns_are_interleaved_and_their_first_call_is_not_measured(monkeypatch:
 
     zero = time.perf_counter()
     shown: list[float] = []
-    a, b = measure_in_turns([runner("a"), runner("b")], [70.0, 1000.0], seconds=0, zero=zero, progress=shown.append)
+    (a, b), _ = measure_in_turns(
+        [runner("a"), runner("b")], [70.0, 1000.0], seconds=0, zero=zero, progress=shown.append
+    )
     # a has three calls a turn and b two, each after one that is not measured; the order is reversed in turn
     assert "".join(calls) == ("aaaabbb" + "bbbaaaa") * 4
     assert (len(a.total_ms), len(b.total_ms)) == (24, 16)
@@ -84,9 +86,31 @@ def test_turns_are_interleaved_and_their_first_call_is_not_measured(monkeypatch:
 def test_measures_as_long_as_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "_REST_S", 0)
     begin = time.perf_counter()
-    (samples,) = measure_in_turns([lambda: []], [100.0], seconds=0.05, zero=begin)
+    (samples,), _ = measure_in_turns([lambda: []], [100.0], seconds=0.05, zero=begin)
     assert time.perf_counter() - begin >= 0.05
     assert len(samples.total_ms) > 8 * 2
+
+
+def test_an_interruption_keeps_the_whole_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "_REST_S", 0)
+    left = iter(range(100))
+
+    def run() -> list[Timing]:
+        if next(left) == 17:  # in the third turn: a turn is a call that is not measured and two
+            raise KeyboardInterrupt
+        return [Timing(1.0, 2.0, 3.0)]
+
+    (a, b), interrupted = measure_in_turns([run, run], [1000.0, 1000.0], seconds=60, zero=0.0)
+    assert interrupted
+    assert a.turn == b.turn == [0, 0, 1, 1]
+    assert len(a.total_ms) == len(a.post_ms) == 4
+    left = iter([17])
+    with pytest.raises(KeyboardInterrupt):
+        measure_in_turns([run], [1000.0], seconds=60, zero=0.0)
+
+
+def test_the_fewest_turns_of_slow_models_take_their_time() -> None:
+    assert least_seconds([1000.0, 500.0]) == pytest.approx(8 * 3 * 1.5, rel=0.01)
 
 
 def samples_of(total: np.ndarray, calls: int = 10) -> Samples:
@@ -104,6 +128,14 @@ def test_summary() -> None:
     assert summary.jitter_ms == 1
     assert summary.stdev_ms == pytest.approx(np.arange(1.0, 101.0).std(ddof=1))
     assert summary_of(samples_of(np.array([3.0]))).stdev_ms == 0
+
+
+def test_stages_add_up_to_the_mean_even_of_two_kinds_of_calls() -> None:
+    total = [10.0] * 6 + [30.0] * 4
+    pre, infer = [1.0] * 6 + [20.0] * 4, [8.0] * 6 + [4.0] * 4
+    post = [whole - first - second for whole, first, second in zip(total, pre, infer, strict=True)]
+    summary = summary_of(Samples(total, pre, infer, post, [0.0] * 10, list(range(10))))
+    assert summary.pre_ms + summary.infer_ms + summary.post_ms == pytest.approx(summary.mean_ms)
 
 
 def test_throttling_shows() -> None:

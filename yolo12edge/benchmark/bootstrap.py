@@ -20,6 +20,7 @@ _MAX_BLOCKS = 40
 _RESAMPLES, _LEAST_RESAMPLES = 2000, 200
 _WORK = 400_000_000  # samples times drawings, a few seconds
 _CONFIDENCE = 0.95
+_WIDE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,13 @@ class RatioInterval:
 
     @property
     def verdict(self) -> str:
-        """``"faster"`` or ``"slower"`` if the interval does not hold 1, else ``"no difference"``."""
-        return "faster" if self.high < 1 else "slower" if self.low > 1 else "no difference"
+        """``"faster"`` or ``"slower"`` if the interval does not hold 1.
+
+        Else ``"no difference"``, or ``"cannot tell"`` if it reaches further than 10 % either way.
+        """
+        if self.high < 1 or self.low > 1:
+            return "faster" if self.high < 1 else "slower"
+        return "no difference" if self.low >= 1 - _WIDE and self.high <= 1 + _WIDE else "cannot tell"
 
 
 def ratio_interval(

@@ -38,7 +38,7 @@ class CaseComparison:
 
     @property
     def verdict(self) -> str:
-        """``"faster"``, ``"slower"``, ``"no difference"`` or ``"too few samples"``: by the medians."""
+        """By the medians, as ``RatioInterval.verdict``, or ``"too few samples"``."""
         return "too few samples" if self.median is None else self.median.verdict
 
     @property
@@ -54,10 +54,12 @@ class Comparison:
     Attributes:
         cases: What both have.
         notes: What else differs between them, and what only one has.
+        same_run: Whether both are one and the same.
     """
 
     cases: list[CaseComparison]
     notes: list[str]
+    same_run: bool = False
 
 
 def compare_records(a: BenchmarkRecord, b: BenchmarkRecord) -> Comparison:
@@ -78,7 +80,7 @@ def compare_records(a: BenchmarkRecord, b: BenchmarkRecord) -> Comparison:
             f"the two runs have no case in common: A has {names[0]}; B has {names[1]}",
             expected="the same name of the model, threads and batch in both, or one case in each",
         )
-    return Comparison([_compare(*pair, a, b) for pair in pairs], _notes(a, b, pairs))
+    return Comparison([_compare(*pair, a, b) for pair in pairs], _notes(a, b, pairs), same_run=a == b)
 
 
 def _compare(a: MeasuredCase, b: MeasuredCase, run_a: BenchmarkRecord, run_b: BenchmarkRecord) -> CaseComparison:

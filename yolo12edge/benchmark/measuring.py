@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
 from ..detections import Timing
 
-__all__ = ["Runner", "Samples", "WarmUp", "measure_in_turns", "warm_up"]
+__all__ = ["Runner", "Samples", "WarmUp", "least_seconds", "measure_in_turns", "warm_up"]
 
 _REST_S = 0.005
 _TURN_S, _TURN_CALLS = 0.25, (2, 64)  # a turn and its calls: of slow models at least two, of fast ones at most 64
@@ -91,6 +91,16 @@ def warm_up(run: Runner, *, limit_s: float = _WARM_UP_S, clock: Callable[[], flo
     return WarmUp(calls, now - begin, steady, 1e3 * (medians[-1] if medians else float(np.median(window))))
 
 
+def least_seconds(call_ms: Sequence[float]) -> float:
+    """Return about how long the fewest turns that are measured take.
+
+    Args:
+        call_ms: As ``measure_in_turns`` takes it.
+    """
+    calls = [count + 1 for count in _turn_calls(call_ms)]
+    return _LEAST_TURNS * sum(_REST_S + count * ms / 1e3 for count, ms in zip(calls, call_ms, strict=True))
+
+
 def measure_in_turns(
     runners: Sequence[Runner],
     call_ms: Sequence[float],
@@ -98,7 +108,7 @@ def measure_in_turns(
     seconds: float,
     zero: float,
     progress: Callable[[float], None] | None = None,
-) -> list[Samples]:
+) -> tuple[list[Samples], bool]:
     """Measure runners in turns, so that what disturbs the machine hits all of them alike.
 
     A turn is a short rest, a call that is not measured, and calls for about a quarter of a second. The idle threads of
@@ -113,26 +123,45 @@ def measure_in_turns(
         progress: Called with the seconds done.
 
     Returns:
-        Samples of each runner.
+        Samples of each runner, and whether Ctrl-C ended it early: then those of the whole turns before.
+
+    Raises:
+        KeyboardInterrupt: If no turn was done.
     """
-    counts = [int(np.clip(_TURN_S * 1e3 / max(milliseconds, 1e-6), *_TURN_CALLS)) for milliseconds in call_ms]
+    counts = _turn_calls(call_ms)
     samples = [Samples() for _ in runners]
     begin = time.perf_counter()
     turn = 0
-    while turn < _LEAST_TURNS or time.perf_counter() - begin < seconds:
-        order = range(len(runners)) if turn % 2 == 0 else reversed(range(len(runners)))
-        for index in order:
-            time.sleep(_REST_S)
-            runners[index]()
-            for _ in range(counts[index]):
-                start = time.perf_counter()
-                timings = runners[index]()
-                end = time.perf_counter()
-                _add(samples[index], start - zero, end - start, timings, turn)
-        turn += 1
-        if progress is not None:
-            progress(time.perf_counter() - begin)
-    return samples
+    try:
+        while turn < _LEAST_TURNS or time.perf_counter() - begin < seconds:
+            order = range(len(runners)) if turn % 2 == 0 else reversed(range(len(runners)))
+            for index in order:
+                time.sleep(_REST_S)
+                runners[index]()
+                for _ in range(counts[index]):
+                    start = time.perf_counter()
+                    timings = runners[index]()
+                    end = time.perf_counter()
+                    _add(samples[index], start - zero, end - start, timings, turn)
+            turn += 1
+            if progress is not None:
+                progress(time.perf_counter() - begin)
+    except KeyboardInterrupt:
+        if not turn:
+            raise
+        return [_before(own, turn) for own in samples], True
+    return samples, False
+
+
+def _turn_calls(call_ms: Sequence[float]) -> list[int]:
+    """Return how many calls of each are measured in a turn."""
+    return [int(np.clip(_TURN_S * 1e3 / max(milliseconds, 1e-6), *_TURN_CALLS)) for milliseconds in call_ms]
+
+
+def _before(samples: Samples, turn: int) -> Samples:
+    """Return the samples of the turns before one; an interrupted call may lack some of its numbers."""
+    count = sum(own < turn for own in samples.turn)
+    return Samples(*(getattr(samples, field.name)[:count] for field in fields(samples)))
 
 
 def _add(samples: Samples, start: float, seconds: float, timings: Sequence[Timing], turn: int) -> None:

@@ -48,7 +48,9 @@ def _top(record: BenchmarkRecord) -> Markup:
     )
     marks = []
     if record.sustained_s is not None:
-        marks.append(tag("li", f"Sustained: {record.sustained_s / 60:g} minutes", class_="good"))
+        marks.append(tag("li", f"Sustained: {record.sustained_s / 60:.3g} minutes", class_="good"))
+    if record.interrupted:
+        marks.append(tag("li", "Interrupted", class_="warn"))
     if any(case.slowdown is not None and case.slowdown.throttles for case in cases):
         marks.append(tag("li", "Slows down", class_="bad"))
     if not all(case.warm_up.steady for case in cases):
@@ -87,11 +89,12 @@ def _latency(record: BenchmarkRecord, plots: RunPlots | None) -> Markup:
             decimal(summary.max_ms),
         ]
         rows.append([case_name(case, record.cases), f"{summary.samples:,}", *figures, rate or NONE])
-    head = ["", "calls", *(f"p{percent:g}" for percent in PERCENTS), "jitter", "mean", "slowest", "frames/s"]
+    head = ["", "calls", *(f"p{percent:g}" for percent in PERCENTS), "jitter", "mean", "slowest", "stream frames/s"]
     needs = ", ".join(f"p{percent:g} {supporting_samples(percent):,}" for percent in PERCENTS)
     notes = (
         f"A percentile is shown where the samples support it with 95 % confidence (calls needed: {needs}). Jitter is "
-        "the mean difference between a call and the one before. Frames/s are those of a pipelined stream."
+        "the mean difference between a call and the one before. Stream frames/s is the "
+        "throughput of Runtime.stream, which works on several frames at a time: it is not 1000 / p50."
     )
     return section(
         "Latency",
@@ -135,7 +138,7 @@ def _stages(record: BenchmarkRecord) -> Markup:
             ]
         )
     head = ["", "preprocessing", "engine", "postprocessing", "share of pre and post", "objects"]
-    return section("Stages", data_table(head, rows, caption="Where the time goes, ms of a frame, medians"))
+    return section("Stages", data_table(head, rows, caption="Where the time goes, ms of a frame, means"))
 
 
 def _over_time(record: BenchmarkRecord, plots: RunPlots | None) -> Markup | None:

@@ -71,7 +71,7 @@ class PercentileEntry(_Struct, frozen=True, kw_only=True):
 
 
 class Summary(_Struct, frozen=True, kw_only=True):
-    """What the samples say: times of a call in ms; stages are medians."""
+    """What the samples say: times of a call in ms; stages are means, of single frames nearly adding up to the mean."""
 
     samples: Count
     mean_ms: Time
@@ -186,7 +186,7 @@ class Environment(_Struct, frozen=True, kw_only=True):
 
 
 class BenchmarkRecord(_Struct, frozen=True, kw_only=True):
-    """Everything that one run measured."""
+    """Everything that one run measured; ``interrupted``: Ctrl-C ended the measuring early."""
 
     schema_version: int
     created: Annotated[str, msgspec.Meta(max_length=40)]
@@ -194,6 +194,7 @@ class BenchmarkRecord(_Struct, frozen=True, kw_only=True):
     environment: Environment
     source: SourceFacts
     sustained_s: Seconds | None
+    interrupted: bool = False
     models: Annotated[list[ModelFacts], msgspec.Meta(min_length=1, max_length=1000)]
     cases: Annotated[list[MeasuredCase], msgspec.Meta(min_length=1, max_length=1000)]
     sensors: Annotated[list[SeriesEntry], msgspec.Meta(max_length=10_000)]

@@ -24,7 +24,7 @@ from ..manifest import Manifest
 from ..reports.formats import plural
 from ..runtimes import Runtime
 from .fresh_process import start_fresh
-from .measuring import Runner, Samples, WarmUp, measure_in_turns, warm_up
+from .measuring import Runner, Samples, WarmUp, least_seconds, measure_in_turns, warm_up
 from .record import (
     SCHEMA_VERSION,
     BenchmarkRecord,
@@ -41,13 +41,14 @@ from .sensors import Sampler, machine_settings
 from .summaries import slowdown_of, summary_of
 from .verdict import verdict_lines
 
-__all__ = ["BenchmarkPlan", "run_benchmark"]
+__all__ = ["BenchmarkPlan", "expected_seconds", "run_benchmark"]
 
 Frames = Sequence[npt.NDArray[np.uint8]]
 Progress = Callable[[str, float, float], None]
 
 _FRESH_STARTS = 3
 _STREAMS, _STREAM_S = 3, 0.8
+_START_S, _WARM_UP_S = 1.5, 2.0  # about what a fresh start and warming up take, of models that are not slow
 _PACKAGES = ("yolo12edge", "numpy", "opencv-python", "onnxruntime", "onnxruntime-gpu", "openvino", "torch")
 
 
@@ -76,11 +77,18 @@ class BenchmarkPlan:
             raise InputError("there is no model to measure", expected="artifacts or model files")
         if min(self.batches, default=0) < 1 or max(self.batches) > 1024:
             raise InputError(f"batch sizes are {list(self.batches)}", expected="1 to 1024")
-        if not 0 < self.seconds <= 3600 or (self.minutes is not None and not 0 < self.minutes <= 60):
-            raise InputError(
-                f"measuring takes {self.seconds:g} seconds or {self.minutes} minutes",
-                expected="more than nothing, and at most an hour",
-            )
+        for name, value, most in (("seconds", self.seconds, 3600), ("minutes", self.minutes, 60)):
+            if value is not None and not 0 < value <= most:
+                raise InputError(f"--{name} is {value:g}", expected=f"more than 0 and at most {most}")
+        for path in self.models:
+            if not path.exists():
+                raise InputError(f"{path} does not exist", expected="an artifact, a model file or a checkpoint")
+
+    @property
+    def measuring_seconds(self) -> float:
+        """How long is measured in all; cases of slow models or large batches may need more for the fewest turns."""
+        cases = len(self.models) * len(set(self.threads)) * len(set(self.batches))
+        return self.seconds * cases if self.minutes is None else 60 * self.minutes
 
 
 @dataclass(slots=True)
@@ -94,6 +102,14 @@ class _Case:
     warm_up: WarmUp | None = None
     objects: float = 0.0
     rates: list[float] = field(default_factory=list)
+
+
+def expected_seconds(plan: BenchmarkPlan) -> float:
+    """Return about how long a run takes in all."""
+    sessions = len(plan.models) * len(set(plan.threads))
+    starting = _FRESH_STARTS * _START_S * len(plan.models) + _WARM_UP_S * sessions * len(set(plan.batches))
+    streaming = _STREAMS * _STREAM_S * sessions if 1 in plan.batches else 0.0
+    return starting + plan.measuring_seconds + streaming
 
 
 def run_benchmark(
@@ -113,7 +129,11 @@ def run_benchmark(
         command: The command line, for the record.
         progress: Called with (step, done, total); the unit depends on the step.
 
+    Returns:
+        The record. Ctrl-C while measuring ends that; the record then holds what there is, and says so.
+
     Raises:
+        KeyboardInterrupt: On Ctrl-C before there is anything.
         Yolo12EdgeError: As ``Runtime`` raises them, if a model cannot be opened or run.
     """
     names = dict(zip(_names(plan.models), plan.models, strict=True))
@@ -131,21 +151,22 @@ def run_benchmark(
         progress("Warming up", len(cases), len(cases))
         with Sampler(zero=zero) as sampler:
             seconds = plan.seconds * len(cases) if plan.minutes is None else 60 * plan.minutes
-            samples = measure_in_turns(
+            call_ms = [case.warm_up.call_ms for case in cases if case.warm_up]
+            shown = max(seconds, least_seconds(call_ms))
+            begin = time.perf_counter()
+            samples, interrupted = measure_in_turns(
                 [case.run for case in cases],
-                [case.warm_up.call_ms for case in cases if case.warm_up],
+                call_ms,
                 seconds=seconds,
                 zero=zero,
-                progress=lambda done: progress("Measuring", min(done, seconds), seconds),
+                progress=lambda done: progress("Measuring", min(done, shown), shown),
             )
-            singles = [case for case in cases if case.batch == 1]
-            for number in range(total := _STREAMS * len(singles)):
-                progress("Streaming", number, total)
-                case = singles[number % len(singles)]
-                case.rates.append(_stream_rate(case.runtime, frames))
-                progress("Streaming", number + 1, total)
+            measured_s = time.perf_counter() - begin
+            interrupted = interrupted or _stream(cases, frames, progress)
         notes += sampler.notes
-        sustained = None if plan.minutes is None else seconds
+        if interrupted:
+            notes.append(f"interrupted after {measured_s:.0f} s of measuring: these are the results until then")
+        sustained = None if plan.minutes is None else round(min(seconds, measured_s), 1)
         measured = [_measured(case, own, sustained) for case, own in zip(cases, samples, strict=True)]
     notes += [
         f"{case.model} with {plural(case.threads, 'thread')}, batch {case.batch}, did not become steady in "
@@ -160,6 +181,7 @@ def run_benchmark(
         environment=_environment(),
         source=source,
         sustained_s=sustained,
+        interrupted=interrupted,
         models=models,
         cases=measured,
         sensors=[SeriesEntry(**asdict(series)) for series in sampler.series()],
@@ -221,6 +243,20 @@ def _runner(runtime: Runtime, frames: Frames, batch: int) -> Runner:
         return [detections.timing for detections in found if detections.timing is not None]
 
     return run
+
+
+def _stream(cases: Sequence[_Case], frames: Frames, progress: Progress) -> bool:
+    """Measure the throughput of each model, in turns; return whether Ctrl-C ended it early."""
+    singles = [case for case in cases if case.batch == 1]
+    try:
+        for number in range(total := _STREAMS * len(singles)):
+            progress("Streaming", number, total)
+            case = singles[number % len(singles)]
+            case.rates.append(_stream_rate(case.runtime, frames))
+            progress("Streaming", number + 1, total)
+    except KeyboardInterrupt:
+        return True
+    return False
 
 
 def _stream_rate(runtime: Runtime, frames: Frames) -> float:

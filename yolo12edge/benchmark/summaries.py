@@ -17,7 +17,7 @@ _THROTTLES = 1.05  # lower end of the interval; less is within what any machine 
 def summary_of(samples: Samples) -> Summary:
     """Return the summary of the calls of one case; there is at least one."""
     total = np.asarray(samples.total_ms)
-    stages = {name: float(np.median(getattr(samples, name))) for name in ("pre_ms", "infer_ms", "post_ms")}
+    stages = {name: float(np.mean(getattr(samples, name))) for name in ("pre_ms", "infer_ms", "post_ms")}
     return Summary(
         samples=len(total),
         mean_ms=float(total.mean()),

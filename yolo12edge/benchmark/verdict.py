@@ -31,6 +31,9 @@ def verdict_lines(models: Sequence[ModelFacts], cases: Sequence[MeasuredCase], s
         if case.model == model.name and (twin := by_key.get((reference.name, case.threads, case.batch))) is not None
     ]
     lines += _best_threads(models, cases)
+    restless = [case_name(case, cases) for case in cases if not case.warm_up.steady]
+    if restless:
+        lines.insert(0, f"The machine was not steady: {'; '.join(restless)} never settled while warming up.")
     if sustained is not None:
         lines += [_slowdown(case, cases, sustained) for case in cases]
     return lines
@@ -71,7 +74,9 @@ def _speed(model: ModelFacts, reference: ModelFacts, case: MeasuredCase, twin: M
     if interval is None:
         return f"{where}: too few turns to compare {names[0]} with {names[1]}."
     range_ = f"95 %: {decimal(interval.low)} to {decimal(interval.high)}"
-    if interval.verdict == "no difference":
+    if interval.verdict == "cannot tell":
+        speed = f"which of {names[0]} and {names[1]} is faster, these samples cannot tell ({range_})"
+    elif interval.verdict == "no difference":
         speed = f"{names[0]} and {names[1]} do not differ in speed as far as the samples can show ({range_})"
     else:
         slower = ", slower" if interval.high < 1 else ""
@@ -112,7 +117,7 @@ def _median(case: MeasuredCase) -> float:
 
 
 def _slowdown(case: MeasuredCase, cases: Sequence[MeasuredCase], sustained: float) -> str:
-    name, minutes = case_name(case, cases), "a minute" if sustained == 60 else f"{sustained / 60:g} minutes"
+    name, minutes = case_name(case, cases), "a minute" if sustained == 60 else f"{sustained / 60:.3g} minutes"
     slowdown = case.slowdown
     if slowdown is None:
         return f"{name}: in {minutes} there were too few turns to say whether it slows down."

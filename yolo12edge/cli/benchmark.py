@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "compare", "run"]
 
+_ABOUT_TABLE = (
+    "pre, infer and post are means and, but for batches, add up to the mean. stream frames/s is the throughput of "
+    "Runtime.stream, which works on several frames at a time: it is not 1000 / p50."
+)
 _RUN, _COMPARE = "run", "compare"
 
 
@@ -32,7 +36,9 @@ class _RunUnlessNamed(TyperGroup):
         return super().parse_args(ctx, args if named else [_RUN, *(args or ["--help"])])
 
 
-app = typer.Typer(cls=_RunUnlessNamed, add_completion=False, rich_markup_mode="rich")
+_HELP = "Measure how fast models are on this machine; `benchmark compare A B` compares two such runs."
+
+app = typer.Typer(cls=_RunUnlessNamed, help=_HELP, add_completion=False, rich_markup_mode="rich")
 
 
 @app.command(_RUN)
@@ -63,11 +69,12 @@ def run(
     """Measure how fast models are on this machine, taking turns, from frame to detections.
 
     Writes benchmark.json with every sample, benchmark.html and plots. `yolo12edge benchmark compare A B` compares two
-    such runs. Exit codes: 0 measured; 1 measured, but a model slows down or was not steady; 2 wrong usage or an error.
+    such runs. Ctrl-C while measuring writes what there is. Exit codes: 0 measured; 1 measured, but a model slows down
+    or was not steady; 2 wrong usage or an error; 130 interrupted.
     """
     from ..benchmark.frames import describe_frames, image_frames, scene_frames
     from ..benchmark.results import write_results
-    from ..benchmark.run import BenchmarkPlan, run_benchmark
+    from ..benchmark.run import BenchmarkPlan, expected_seconds, run_benchmark
 
     plan = BenchmarkPlan(
         models=models,
@@ -79,23 +86,34 @@ def run(
     )
     folder = out_folder or free_folder(Path("runs/benchmark"))
     _refuse_used(folder)
-    with console.status("Preparing frames"):
-        frames = image_frames(source) if source else scene_frames()
-        facts = describe_frames(frames, ", ".join(source) if source else "rendered scenes")
-    with _Progress() as shown:
-        record = run_benchmark(
-            plan, frames, facts, command=["yolo12edge", *map(shlex.quote, sys.argv[1:])], progress=shown.update
-        )
-    notes = [*record.notes, *write_results(record, folder)]
+    console.print(
+        f"About {_duration(expected_seconds(plan))}, of which {_duration(plan.measuring_seconds)} are for measuring; "
+        "slow models and large batches take longer."
+    )
+    try:
+        with console.status("Preparing frames"):
+            frames = image_frames(source) if source else scene_frames()
+            facts = describe_frames(frames, ", ".join(source) if source else "rendered scenes")
+        with _Progress() as shown:
+            record = run_benchmark(
+                plan, frames, facts, command=["yolo12edge", *map(shlex.quote, sys.argv[1:])], progress=shown.update
+            )
+        notes = [*record.notes, *write_results(record, folder)]
+    except KeyboardInterrupt:
+        console.print("interrupted: nothing was written")
+        raise typer.Exit(130) from None
     if json:
         typer.echo(_json_of(record, folder).decode())
     else:
         out.print(_table(record))
+        out.print(_ABOUT_TABLE)
         for line in record.verdict:
             out.print(plain(line, style="bold"), soft_wrap=True)
         out.print(plain(f"Results in {folder}: benchmark.html, benchmark.json"), soft_wrap=True)
     for note in notes:
         console.print(f"Note: {note}", markup=False, soft_wrap=True)
+    if record.interrupted:
+        raise typer.Exit(130)
     if any(case.slowdown is not None and case.slowdown.throttles for case in record.cases) or not all(
         case.warm_up.steady for case in record.cases
     ):
@@ -127,9 +145,12 @@ def compare(
             "a": str(a),
             "b": str(b),
             "cases": [{**asdict(case), "verdict": case.verdict, "slower": case.slower} for case in comparison.cases],
+            "same_run": comparison.same_run,
             "notes": comparison.notes,
         }
         typer.echo(msgspec.json.format(msgspec.json.encode(facts), indent=2).decode())
+    elif comparison.same_run:
+        out.print("A and B are the same run: there is nothing to compare.")
     else:
         _print_comparison(comparison)
     if any(case.slower for case in comparison.cases):
@@ -168,8 +189,12 @@ class _Progress:
 def _numbers(text: str, option: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdecimal() and 0 < len(part) < 6 and int(part) > 0 for part in parts):
-        raise typer.BadParameter(f"{text!r} is no list of numbers such as 1,2,4", param_hint=option)
+        raise typer.BadParameter(f"{text!r} is no list of numbers from 1, such as 1,2,4", param_hint=option)
     return tuple(dict.fromkeys(map(int, parts)))
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} minutes"
 
 
 def _refuse_used(folder: Path) -> None:
@@ -201,7 +226,16 @@ def _table(record: BenchmarkRecord) -> Table:
     table.add_column("ms of a call", overflow="fold")
     supported = {item.percent for case in record.cases for item in case.summary.percentiles}
     percents = [percent for percent in PERCENTS if percent in supported]
-    for head in ("calls", *(f"p{percent:g}" for percent in percents), "jitter", "pre", "infer", "post", "frames/s"):
+    for head in (
+        "calls",
+        *(f"p{percent:g}" for percent in percents),
+        "jitter",
+        "mean",
+        "pre",
+        "infer",
+        "post",
+        "stream frames/s",
+    ):
         table.add_column(head, justify="right")
     for case in record.cases:
         summary = case.summary
@@ -211,7 +245,7 @@ def _table(record: BenchmarkRecord) -> Table:
             f"{summary.samples:,}",
             *(shown.get(percent, NONE) for percent in percents),
             decimal(summary.jitter_ms),
-            *(decimal(value) for value in (summary.pre_ms, summary.infer_ms, summary.post_ms)),
+            *(decimal(value) for value in (summary.mean_ms, summary.pre_ms, summary.infer_ms, summary.post_ms)),
             decimal(case.frames_per_s, 1),
         )
     return table
@@ -227,7 +261,7 @@ def _print_comparison(comparison: Comparison) -> None:
     for head in ("A, ms", "B, ms", "p50: B ÷ A (95 %)", "p99: B ÷ A (95 %)"):
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("B is")
-    styles = {"faster": "green", "slower": "red"}
+    styles = {"faster": "green", "slower": "red", "cannot tell": "yellow"}
     for case in comparison.cases:
         intervals = [
             NONE
@@ -248,5 +282,7 @@ def _print_comparison(comparison: Comparison) -> None:
     out.print(table)
     if any(case.verdict == "no difference" for case in comparison.cases):
         out.print("No different means: as far as the samples can show.")
+    if any(case.verdict == "cannot tell" for case in comparison.cases):
+        out.print("Cannot tell means: the interval reaches further than 10 % either way; measure longer.")
     for note in comparison.notes:
         out.print(plain(f"Note: {note}"), soft_wrap=True)

@@ -180,7 +180,7 @@ def test_lines_end_without_blanks_and_break_no_digest(artifact: Artifact, monkey
     run(str(artifact.path))
     lines = screen.getvalue().splitlines()
     assert any(line.endswith(" " + "ab" * 32) for line in lines)
-    # The path above is one word, and so may be longer.
+    # The path on the first line is one word, and so may be longer.
     assert max(map(len, lines[1:])) <= 80
 
 

@@ -172,7 +172,7 @@ def _print(facts: dict[str, Any]) -> None:
     out.print(_title(facts), soft_wrap=True)
     for file in facts["files"]:
         if file["problem"]:
-            out.print(plain(f"DAMAGED: {file['problem']}", "bold red"), soft_wrap=True)
+            out.print(plain(f"DAMAGED: {file['problem']}", "bold red"), soft_wrap=not out.is_terminal)
     out.print()
     if facts["kind"] == "checkpoint":
         _print_rows(_checkpoint_rows(facts))
@@ -183,7 +183,7 @@ def _print(facts: dict[str, Any]) -> None:
         _print_report(manifest, lone=lone)
     _print_table(_file_table(facts))
     for warning in facts["warnings"]:
-        out.print(plain(f"Warning: {warning}", "yellow"), soft_wrap=True)
+        out.print(plain(f"Warning: {warning}", "yellow"), soft_wrap=not out.is_terminal)
 
 
 def _manifest_of(facts: dict[str, Any]) -> Manifest:
@@ -226,7 +226,7 @@ def _print_rows(rows: Sequence[tuple[str, str]]) -> None:
             room = max(20, out.width - indent)
             lines = textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)
             text = f"\n{' ' * indent}".join(lines)
-        out.print(plain(name.ljust(indent), "dim").append(text, "default"), soft_wrap=True)
+        out.print(plain(name.ljust(indent), "dim"), plain("").append(text), sep="", soft_wrap=True)
 
 
 def _print_table(table: Table) -> None:

@@ -100,7 +100,7 @@ def run(
             )
         notes = [*record.notes, *write_results(record, folder)]
     except KeyboardInterrupt:
-        console.print("interrupted: nothing was written")
+        console.print("nothing was written")
         raise typer.Exit(130) from None
     if json:
         typer.echo(_json_of(record, folder).decode())

@@ -5,11 +5,10 @@ from __future__ import annotations
 import atexit
 from collections.abc import Callable
 from threading import Thread
-from weakref import WeakKeyDictionary
 
 __all__ = ["start"]
 
-_running: WeakKeyDictionary[Thread, tuple[Callable[[], None], float]] = WeakKeyDictionary()
+_running: dict[Thread, tuple[Callable[[], None], float]] = {}
 
 
 def start(name: str, work: Callable[[], None], *, stop: Callable[[], None], within_s: float) -> Thread:
@@ -21,8 +20,15 @@ def start(name: str, work: Callable[[], None], *, stop: Callable[[], None], with
         stop: Asks it to end, from another thread.
         within_s: How long it may take to end, in seconds; the end of the program waits no longer.
     """
+
+    def run() -> None:
+        try:
+            work()
+        finally:
+            _running.pop(thread, None)
+
     # A daemon: Python waits for other threads before it asks anybody to stop.
-    thread = Thread(target=work, name=name, daemon=True)
+    thread = Thread(target=run, name=name, daemon=True)
     _running[thread] = stop, within_s
     thread.start()
     return thread
@@ -31,7 +37,7 @@ def start(name: str, work: Callable[[], None], *, stop: Callable[[], None], with
 @atexit.register
 def _stop_all() -> None:
     """End the threads: one that comes back from native code while the interpreter ends aborts the whole program."""
-    threads = [(thread, *ends) for thread, ends in _running.items() if thread.is_alive()]
+    threads = [(thread, *ends) for thread, ends in list(_running.items()) if thread.is_alive()]
     for _, stop, _ in threads:
         stop()
     for thread, _, within_s in threads:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
@@ -179,6 +181,17 @@ def test_a_forgotten_stream_ends_its_threads(runtime, scene_frames):
     while time.time() < deadline and any(t.name == "yolo12edge-stream" for t in threading.enumerate()):
         time.sleep(0.01)
     assert not any(thread.name == "yolo12edge-stream" for thread in threading.enumerate())
+
+
+def test_nothing_is_left_of_a_stream(tiny_onnx, scene_frames):
+    with Runtime(tiny_onnx, device="cpu", threads=1) as runtime:
+        stream = runtime.stream(scene_frames[:1])
+        assert len(list(stream)) == 1
+        stream.close()
+        feed = weakref.ref(stream._feed)
+        del stream
+        gc.collect()
+        assert feed() is None
 
 
 def test_closing_the_runtime_finishes_what_was_handed_in(source, scene_frames):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from numbers import Integral, Real
 
 from .errors import InputError
 
@@ -39,14 +38,14 @@ class Thresholds:
     def __post_init__(self) -> None:
         for name in ("confidence", "iou"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+            if not _is_number(value, Real):
                 raise InputError(f"{name} is {value!r}", expected="a number from 0 to 1")
             if not 0.0 <= value <= 1.0:  # also refuses NaN
                 raise InputError(f"{name} is {value}", expected="a number from 0 to 1")
-        if not _is_whole(self.max_detections) or self.max_detections < 1:
+        if not _is_number(self.max_detections, Integral) or self.max_detections < 1:
             raise InputError(f"max_detections is {self.max_detections!r}", expected="a whole number, at least 1")
         if self.classes is not None and (
-            not isinstance(self.classes, Sequence) or not all(map(_is_whole, self.classes))
+            not isinstance(self.classes, Sequence) or not all(_is_number(item, Integral) for item in self.classes)
         ):
             raise InputError(
                 f"classes is {self.classes!r}",
@@ -61,5 +60,6 @@ class Thresholds:
             )
 
 
-def _is_whole(value: object) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+def _is_number(value: object, kind: type) -> bool:
+    """Return whether it is such a number, of Python or NumPy; True and False are none."""
+    return isinstance(value, kind) and not isinstance(value, bool)

@@ -142,7 +142,7 @@ class _OneThread:
     """Keeps OpenCV from using its own threads; whatever it was set to before comes back.
 
     They save a tenth of a millisecond and then wait actively for more to do, on the cores where the engine begins:
-    measured with two cores and YOLO12n, a frame takes 6 to 25 % longer with them.
+    measured with two cores and YOLO12n, a frame takes 6 to 13 % longer with them.
     """
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@ The format is described in prose in ``docs/artifact-format.md``; this module is 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
@@ -15,14 +15,18 @@ __all__ = [
     "COPY_AGAIN",
     "EMBEDDED_KEY",
     "MANIFEST_LIMIT",
+    "PLAN_SUFFIX",
     "SCHEMA_VERSION",
+    "TENSORRT_FORMATS",
     "Accuracy",
     "Agreement",
     "Budget",
     "Calibration",
+    "EngineFacts",
     "FileEntry",
     "InputSpec",
     "Latency",
+    "Layers",
     "Manifest",
     "OutputSpec",
     "Parity",
@@ -41,7 +45,10 @@ COPY_AGAIN = "copy the artifact again from where it was made, or export it again
 
 Task = Literal["detect"]
 Precision = Literal["fp32", "fp16", "int8"]
-Format = Literal["onnx", "openvino", "torch"]
+Format = Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx", "torch"]
+TensorRtFormat = Literal["tensorrt", "tensorrt-rtx"]
+TENSORRT_FORMATS: tuple[TensorRtFormat, ...] = get_args(TensorRtFormat)
+PLAN_SUFFIX = ".engine"
 Role = Literal["boxes", "scores", "fused"]
 # \Z and not $: Python's $ also matches before a final newline.
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
@@ -63,18 +70,34 @@ class _Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class InputSpec(_Struct, frozen=True, kw_only=True):
-    """The one image input: NCHW, RGB, letterboxed, ``pixel * scale``."""
+    """The one image input: letterboxed, and either of two forms.
+
+    float32, NCHW, RGB, ``pixel * scale``; or pixels: uint8, NHWC, BGR, where the graph does the rest.
+    ``batch`` is exact without ``min_batch``, else the largest that the model takes.
+    """
 
     name: Name
     batch: Annotated[int, msgspec.Meta(ge=1, le=1024)]
+    min_batch: Annotated[int, msgspec.Meta(ge=1, le=1024)] | None = None
     height: ImageSide
     width: ImageSide
-    dtype: Literal["float32"] = "float32"
-    layout: Literal["NCHW"] = "NCHW"
-    color: Literal["RGB"] = "RGB"
+    dtype: Literal["float32", "uint8"] = "float32"
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
+    color: Literal["RGB", "BGR"] = "RGB"
     resize: Literal["letterbox"] = "letterbox"
     pad_value: Annotated[int, msgspec.Meta(ge=0, le=255)] = 114
     scale: Annotated[float, msgspec.Meta(gt=0)] = 1.0 / 255.0
+
+    @property
+    def pixels(self) -> bool:
+        """Whether the model takes the letterboxed picture as it is."""
+        return self.dtype == "uint8"
+
+    def shape(self, batch: int) -> tuple[int, int, int, int]:
+        """Return the shape of the tensor for so many images."""
+        if self.pixels:
+            return batch, self.height, self.width, 3
+        return batch, 3, self.height, self.width
 
 
 class OutputSpec(_Struct, frozen=True, kw_only=True):
@@ -113,6 +136,25 @@ class Calibration(_Struct, frozen=True, kw_only=True):
     rounding: Literal["nearest", "gptq", "adaround"] = "nearest"
     attention: Literal["float", "int8"] = "float"
     float_groups: list[str] = []
+
+
+class EngineFacts(_Struct, frozen=True, kw_only=True):
+    """What an engine file was built with and for: it runs nowhere else.
+
+    ``cuda`` is empty of an engine that was built without a GPU. ``architectures`` are GPUs as ``sm_87``. ``plugins``
+    are operators that must be registered before the file can be read, as ``namespace::name``.
+    """
+
+    library: TensorRtFormat
+    version: Annotated[str, msgspec.Meta(min_length=1, max_length=40)]
+    cuda: Annotated[str, msgspec.Meta(max_length=40)] = ""
+    architectures: Annotated[
+        list[Annotated[str, msgspec.Meta(pattern=r"^sm_[0-9]{2,3}\Z")]], msgspec.Meta(min_length=1, max_length=32)
+    ]
+    platform: Annotated[str, msgspec.Meta(min_length=1, max_length=40)]
+    hardware_compatible: bool = False
+    version_compatible: bool = False
+    plugins: Annotated[list[Name], msgspec.Meta(max_length=32)] = []
 
 
 class Parity(_Struct, frozen=True, kw_only=True):
@@ -172,6 +214,15 @@ class Latency(_Struct, frozen=True, kw_only=True):
     reference_median_ms: Milliseconds
 
 
+class Layers(_Struct, frozen=True, kw_only=True):
+    """What the engine's own tools say of its layers: how many compute in which type, and what became of attention."""
+
+    total: Positive
+    attention_blocks: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+    fused_attention: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+    precisions: dict[str, Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]]
+
+
 class Report(_Struct, frozen=True, kw_only=True):
     """What was measured when the artifact was made; absent parts were not measured."""
 
@@ -180,6 +231,7 @@ class Report(_Struct, frozen=True, kw_only=True):
     agreement: Agreement | None = None
     budget: Budget | None = None
     latency: Latency | None = None
+    layers: Layers | None = None
 
 
 class Provenance(_Struct, frozen=True, kw_only=True):
@@ -195,7 +247,8 @@ class Manifest(_Struct, frozen=True, kw_only=True):
     """Everything a ``Runtime`` needs to know about an artifact.
 
     ``files`` is empty in a manifest that is embedded in a model file, or that has not been written yet. ``scale`` and
-    ``variant`` are None of a foreign model only.
+    ``variant`` are None of a foreign model only. ``nms_iou``: the graph has set the scores of boxes to 0 that overlap a
+    better one of their class by more. ``engine`` is there if the model file is a TensorRT engine.
     """
 
     schema_version: int
@@ -207,6 +260,8 @@ class Manifest(_Struct, frozen=True, kw_only=True):
     precision: Precision
     input: InputSpec
     outputs: list[OutputSpec]
+    nms_iou: Fraction | None = None
+    engine: EngineFacts | None = None
     files: list[FileEntry] = []
     provenance: Provenance
     calibration: Calibration | None = None
@@ -327,7 +382,25 @@ class Manifest(_Struct, frozen=True, kw_only=True):
         # How a foreign model was calibrated is not known.
         if (self.precision == "int8" and not self.foreign) != (self.calibration is not None):
             return f"precision is {self.precision} and calibration is {given}"
-        return self._output_problem() or self._path_problem()
+        return self._input_problem() or self._output_problem() or self._engine_problem() or self._path_problem()
+
+    def _input_problem(self) -> str | None:
+        spec = self.input
+        if (spec.dtype, spec.layout, spec.color) not in (("float32", "NCHW", "RGB"), ("uint8", "NHWC", "BGR")):
+            return f"the input is {spec.dtype} {spec.layout} {spec.color}"
+        if spec.min_batch is not None and spec.min_batch > spec.batch:
+            return f"the input takes batches from {spec.min_batch} to {spec.batch}"
+        return None
+
+    def _engine_problem(self) -> str | None:
+        is_plan = self.format in TENSORRT_FORMATS and bool(self.files) and self.files[0].path.endswith(PLAN_SUFFIX)
+        if self.engine is None:
+            return "its engine does not say what it was built for" if is_plan else None
+        if self.engine.library != self.format:
+            return f"the format is {self.format}, and the engine of {self.engine.library}"
+        if self.files and not is_plan:
+            return f"it describes an engine, but {self.files[0].path} is none"
+        return None
 
     def _output_problem(self) -> str | None:
         by_role = {output.role: output for output in self.outputs}

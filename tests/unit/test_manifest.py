@@ -338,3 +338,72 @@ def mutated(draw: st.DrawFn) -> bytes:
 @given(mutated())
 def test_fuzz_mutated_manifest(text: bytes) -> None:
     accepts_or_refuses(text)
+
+
+def engine(**changes: Any) -> dict[str, Any]:
+    """A manifest of a TensorRT engine."""
+    raw = valid()
+    raw["format"] = "tensorrt"
+    raw["files"] = [{"path": "model.engine", "sha256": DIGEST, "bytes": 12}]
+    raw["engine"] = {
+        "library": "tensorrt",
+        "version": "10.3.0",
+        "cuda": "12.6",
+        "architectures": ["sm_87"],
+        "platform": "linux-aarch64",
+    }
+    raw.update(changes)
+    return raw
+
+
+def test_an_engine_says_what_it_was_built_for():
+    parsed = Manifest.from_json(json.dumps(engine()))
+    assert parsed.engine is not None
+    assert parsed.engine.architectures == ["sm_87"]
+    assert Manifest.from_json(parsed.to_json()) == parsed
+
+
+ONNX_FILE = [{"path": "model.onnx", "sha256": DIGEST, "bytes": 12}]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"engine": None}, "does not say what it was built for"),
+        ({"format": "tensorrt-rtx"}, "the format is tensorrt-rtx"),
+        ({"format": "onnx"}, "the format is onnx"),
+        ({"files": ONNX_FILE}, "model.onnx is none"),
+    ],
+)
+def test_engine_and_model_file_must_fit(changes: dict[str, Any], said: str):
+    with pytest.raises(ArtifactError, match=said):
+        Manifest.from_json(json.dumps(engine(**changes)))
+
+
+def test_an_engine_may_be_left_to_the_device():
+    assert Manifest.from_json(json.dumps(engine(engine=None, files=ONNX_FILE))).engine is None
+
+
+def test_architectures_are_those_of_gpus():
+    raw = engine()
+    raw["engine"]["architectures"] = ["Orin"]
+    with pytest.raises(ArtifactError, match="architectures"):
+        Manifest.from_json(json.dumps(raw))
+
+
+def test_an_input_has_one_of_two_forms():
+    raw = valid()
+    raw["input"] |= {"dtype": "uint8", "layout": "NHWC", "color": "BGR", "batch": 1, "min_batch": 1}
+    spec = Manifest.from_json(json.dumps(raw)).input
+    assert spec.pixels
+    assert spec.shape(2) == (2, 320, 640, 3)
+    raw["input"]["color"] = "RGB"
+    with pytest.raises(ArtifactError, match="uint8 NHWC RGB"):
+        Manifest.from_json(json.dumps(raw))
+
+
+def test_the_smallest_batch_is_not_above_the_largest():
+    raw = valid()
+    raw["input"]["min_batch"] = 2
+    with pytest.raises(ArtifactError, match="batches from 2 to 1"):
+        Manifest.from_json(json.dumps(raw))

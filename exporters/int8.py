@@ -36,6 +36,7 @@ from .int8_maker import Int8Maker
 
 if TYPE_CHECKING:
     from ..data.dataset import Sample
+    from .tensorrt_engine import EngineMaker
 
 __all__ = ["Int8Export", "Stage", "int8_from_onnx"]
 
@@ -78,6 +79,7 @@ def int8_from_onnx(
     max_map_drop: float = 0.5,
     adaround: bool = False,
     threads: int | None = None,
+    engines: EngineMaker | None = None,
     reproduce: Sequence[str] = (),
     stage: Stage | None = None,
     overwrite: bool = False,
@@ -88,7 +90,8 @@ def int8_from_onnx(
 
     Args:
         source: The FP32 ONNX artifact that the statistics are of.
-        twin: The float artifact to compare with, of the format to write: ``source`` itself for ONNX.
+        twin: The float artifact to compare with, of the format to write: ``source`` itself for ONNX, a half-precision
+            one for TensorRT.
         out: Directory to write.
         statistics: What was observed of ``source``.
         images: The calibration images, to choose the recipe on.
@@ -101,6 +104,8 @@ def int8_from_onnx(
         max_map_drop: Points of AP50-95 that INT8 may lose.
         adaround: Whether to round weights by AdaRound, which takes ten times as long as GPTQ and seldom gains on it.
         threads: CPU threads of the engines; None takes the physical cores that this process may use.
+        engines: Makes TensorRT artifacts, such as ``twin``; recipes are chosen by simulation then, and accuracy and
+            speed are measured on the engine where it can run.
         reproduce: The commands that do this again, for the report card.
         stage: Shows progress.
         overwrite: Whether an artifact at ``out`` may be replaced.
@@ -115,8 +120,8 @@ def int8_from_onnx(
         VerificationError: If the engine would not run the quantized convolutions in integers; nothing is written.
     """
     stage = stage or _quiet
-    target = target or target_here(twin.manifest.format)
-    _check_twins(source, twin, target)
+    target = target or ("tensorrt" if engines is not None else target_here(twin.manifest.format))
+    _check_twins(source, twin, target, engines)
     if not (math.isfinite(max_map_drop) and max_map_drop >= 0):
         raise InputError(f"max_map_drop is {max_map_drop}", expected="points of AP50-95, 0 or more")
     for package in ("matplotlib", "faster_coco_eval"):  # needed at the very end, after minutes
@@ -129,7 +134,15 @@ def int8_from_onnx(
     manifest, model = source.manifest, source.model_file.read_bytes()
     statistics.check(graph_digest(load_model(model)), manifest.input)
     quantizer = Quantizer(model, statistics)
-    maker = Int8Maker(quantizer, source, twin, images, native=runs_here(target), threads=threads)
+    maker = Int8Maker(
+        quantizer,
+        source,
+        twin,
+        images,
+        native=runs_here(target),
+        threads=threads,
+        engines=_typed(engines, model, source, images),
+    )
     base = Recipe(target, rounding="adaround" if adaround else "gptq")
     _round_weights(quantizer, model, images, base, manifest.input, stage)
     with closing(maker.open_twin()) as engine:
@@ -141,7 +154,7 @@ def int8_from_onnx(
             open_engine=maker.open,
             simulate=maker.simulate,
         )
-    with Runtime(twin, device="cpu", threads=threads) as float_runtime:
+    with maker.twin_runtime() as float_runtime:
         with stage("Trying recipes", 0, "recipes") as steps:
             recipe, candidates = choose_recipe(bench, base, timed=maker.native, progress=steps)
         with stage("Ranking layers", 0, "groups") as steps:
@@ -158,7 +171,7 @@ def int8_from_onnx(
                 return judge(runtime, float_runtime, samples=samples, pictures=pictures, measured=seen, progress=steps)
 
         def holds(variant: Recipe) -> bool:
-            with Runtime.of(maker.open(variant), manifest) as runtime:
+            with maker.trial(variant) as runtime:
                 returned = len(variant.float_groups)
                 return compare(runtime, f"Comparing with {returned} of the groups in float").holds(max_map_drop)
 
@@ -172,7 +185,7 @@ def int8_from_onnx(
             with maker.runtime(draft) as runtime:
                 measured = compare(runtime, "Comparing the result with float")
         with maker.runtime(draft) as runtime:
-            times = _time(runtime, float_runtime, images.paths[0]) if maker.native else {}
+            times = _time(runtime, float_runtime, images.paths[0]) if maker.runs_here else {}
             result = GuardResult(
                 own=measured.own,
                 twin=measured.twin,
@@ -184,15 +197,18 @@ def int8_from_onnx(
                 engine=runtime.engine,
                 device=runtime.device,
                 threads=runtime.threads,
-                simulated=not maker.native,
+                simulated=not maker.runs_here,
                 max_map_drop=max_map_drop,
                 held=measured.holds(max_map_drop),
                 candidates=tuple(candidates),
                 sensitivity=tuple(ranking),
                 on_calibration_images=overlap,
             )
-    verdict = verdict_lines(result, recipe, name=Path(out).name, twin=twin.path.name)
-    finished = msgspec.structs.replace(draft.manifest, report=_report(result, twin, dataset=dataset, split=split))
+    reference = maker.reference.path.name
+    verdict = verdict_lines(result, recipe, name=Path(out).name, twin=reference)
+    report = _report(result, reference, dataset=dataset, split=split)
+    layers = draft.manifest.report.layers
+    finished = msgspec.structs.replace(draft.manifest, report=msgspec.structs.replace(report, layers=layers))
 
     def card(folder: Path) -> None:
         write_card(
@@ -203,7 +219,7 @@ def int8_from_onnx(
             images=[sample.image for sample in samples],
             reproduce=reproduce,
             verdict=verdict,
-            twin_name=twin.path.name,
+            twin_name=reference,
         )
 
     artifact = write_artifact(out, finished, draft.files, card=card, overwrite=overwrite)
@@ -240,19 +256,36 @@ def _refuse_scored(statistics: Statistics, scored: Sequence[Path]) -> None:
         )
 
 
-def _check_twins(source: Artifact, twin: Artifact, target: Target) -> None:
+def _typed(
+    engines: EngineMaker | None, model: bytes, source: Artifact, images: CalibrationImages
+) -> EngineMaker | None:
+    """Return the maker with what half precision cannot hold on calibration images."""
+    if engines is None:
+        return None
+    from .tensorrt_engine import with_float_names
+
+    frames = [read_image(path) for path in images.first(_LOSS_IMAGES).paths]
+    return with_float_names(engines, model, source.manifest, frames)
+
+
+def _check_twins(source: Artifact, twin: Artifact, target: Target, engines: EngineMaker | None) -> None:
     manifest, other = source.manifest, twin.manifest
     check_float_onnx(manifest, source.path)
+    if engines is not None:
+        own, size = manifest.input, (other.input.height, other.input.width)
+        fits = other.format == engines.format and other.precision != "int8" and size == (own.height, own.width)
+    else:
+        fits = other.precision == "fp32" and other.input == manifest.input
     if (
-        other.precision != "fp32"
-        or other.input != manifest.input
+        not fits
         or other.class_names != manifest.class_names
         or other.provenance.checkpoint_sha256 != manifest.provenance.checkpoint_sha256
     ):
         raise InputError(
-            f"{twin.path} is not a float twin of {source.path}", expected="an fp32 export of the same model"
+            f"{twin.path} is not a float twin of {source.path}",
+            expected=f"a float export of the same model to {engines.format if engines else other.format}",
         )
-    if target.startswith("openvino") != (other.format == "openvino"):
+    if target.startswith("openvino") != (other.format == "openvino") or (engines is not None and target != "tensorrt"):
         raise InputError(
             f"target {target!r} is not for {other.format} artifacts", remedy="choose another format or target"
         )
@@ -268,7 +301,7 @@ def _time(own: Runtime, twin: Runtime, image: Path) -> dict[str, LatencySummary]
     return interleaved_latency({"own": engine(own), "twin": engine(twin)}, repeats=_REPEATS, warmup=_WARMUP)
 
 
-def _report(result: GuardResult, twin: Artifact, *, dataset: str, split: str) -> Report:
+def _report(result: GuardResult, reference: str, *, dataset: str, split: str) -> Report:
     """Return what was measured, as the manifest has it."""
     accuracy = latency = None
     if result.own is not None and result.twin is not None:
@@ -280,7 +313,7 @@ def _report(result: GuardResult, twin: Artifact, *, dataset: str, split: str) ->
             ap=mine.ap,
             ap50=mine.ap50,
             ap75=mine.ap75,
-            reference=twin.path.name,
+            reference=reference,
             reference_ap=theirs.ap,
             reference_ap50=theirs.ap50,
             reference_ap75=theirs.ap75,
@@ -292,7 +325,7 @@ def _report(result: GuardResult, twin: Artifact, *, dataset: str, split: str) ->
             threads=result.threads,
             samples=_REPEATS,
             median_ms=result.own_latency.median_ms,
-            reference=twin.path.name,
+            reference=reference,
             reference_median_ms=result.twin_latency.median_ms,
         )
     agreement = Agreement(
@@ -300,7 +333,7 @@ def _report(result: GuardResult, twin: Artifact, *, dataset: str, split: str) ->
         f1=result.agreement.f1,
         mean_iou=result.agreement.mean_iou if result.agreement.matched else None,
         score_shift=result.agreement.score_shift,
-        reference=twin.path.name,
+        reference=reference,
     )
     budget = Budget(max_map_drop=result.max_map_drop, held=result.held, simulated=result.simulated)
     return Report(accuracy=accuracy, agreement=agreement, budget=budget, latency=latency)

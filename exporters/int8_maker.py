@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,10 +17,13 @@ from ..calibration.placement import float_convolutions, runs_here
 from ..calibration.quantize import Quantizer
 from ..calibration.recipe import Recipe
 from ..errors import VerificationError
-from ..manifest import EMBEDDED_KEY, Calibration, Manifest, Report
+from ..manifest import EMBEDDED_KEY, TENSORRT_FORMATS, Calibration, Manifest, Report
 from ..runtimes import Backend, Runtime
 from .onnx_from_torch import MODEL_NAME
 from .openvino_nncf import nncf_images
+
+if TYPE_CHECKING:
+    from .tensorrt_engine import EngineMaker
 
 __all__ = ["Int8Draft", "Int8Maker", "count_integer_convolutions"]
 
@@ -48,8 +52,10 @@ class Int8Maker:
         source: The float ONNX artifact.
         twin: The float artifact of the format to make.
         images: The calibration images.
-        native: Whether this machine computes what the target would; else that is simulated in ONNX Runtime.
+        native: Whether recipes are tried on the target's engine; else its arithmetic is simulated in ONNX Runtime.
         threads: CPU threads of the engines.
+        engines: Makes TensorRT artifacts. Building an engine takes minutes, so recipes are tried in the simulation, and
+            only what is to be written is built.
     """
 
     quantizer: Quantizer
@@ -58,7 +64,17 @@ class Int8Maker:
     images: CalibrationImages
     native: bool
     threads: int | None
+    engines: EngineMaker | None = None
     _nncf: dict[Recipe, dict[str, bytes]] = field(default_factory=dict)
+
+    @property
+    def runs_here(self) -> bool:
+        """Whether this machine runs the artifact itself."""
+        if self.engines is None:
+            return self.native
+        from .tensorrt_engine import runs_engines
+
+        return not self.engines.on_device and runs_engines(self.engines.format)
 
     def open(self, recipe: Recipe) -> Backend:
         """Open a recipe's model on the target's engine, or as a simulation of it in float.
@@ -84,7 +100,25 @@ class Int8Maker:
             return OpenVinoBackend(self.twin.model_file, device="cpu", threads=self.threads)
         from ..runtimes.ort_backend import OrtBackend
 
-        return OrtBackend(self.twin.model_file, device="cpu", threads=self.threads)
+        model = self.source if self.engines is not None else self.twin
+        return OrtBackend(model.model_file, device="cpu", threads=self.threads)
+
+    @property
+    def reference(self) -> Artifact:
+        """What the artifact is compared with in the end: its twin, or the float source where that cannot run."""
+        return self.twin if self.engines is None or self.runs_here else self.source
+
+    def twin_runtime(self) -> Runtime:
+        """Open ``reference``."""
+        if self.reference.manifest.format in TENSORRT_FORMATS:
+            return Runtime(self.reference)
+        return Runtime(self.reference, device="cpu", threads=self.threads)
+
+    def trial(self, recipe: Recipe) -> AbstractContextManager[Runtime]:
+        """Open a recipe's model as it would be measured in the end."""
+        if self.engines is not None:
+            return self.runtime(self.draft(recipe) if self.runs_here else self._unbuilt(recipe))
+        return Runtime.of(self.open(recipe), self.source.manifest)
 
     def simulate(self, recipe: Recipe) -> Backend:
         """Open a recipe's model in ONNX Runtime: the quickest way to the numbers, whatever the engine."""
@@ -105,6 +139,8 @@ class Int8Maker:
             if recipe not in self._nncf:  # each takes as long as a whole calibration
                 self._nncf[recipe] = nncf_files(self.source, manifest, recipe, self.images)
             return Int8Draft(recipe, manifest, self._nncf[recipe])
+        if self.engines is not None:
+            return Int8Draft(recipe, *self.engines.files(self.quantizer(recipe), manifest))
         content = self.quantizer(recipe, metadata={EMBEDDED_KEY: manifest.to_embedded_json()})
         wanted = len(self.quantizer.placement(recipe).weights)
         if manifest.format == "openvino":
@@ -119,23 +155,36 @@ class Int8Maker:
     @contextmanager
     def runtime(self, draft: Int8Draft) -> Iterator[Runtime]:
         """Open a draft: the very files that will be written, or the simulation."""
-        if not self.native:
-            with Runtime.of(self.simulate(draft.recipe), draft.manifest) as runtime:
+        if not self.runs_here:
+            with Runtime.of(self._simulation(draft.recipe), self.source.manifest) as runtime:
                 yield runtime
             return
         with tempfile.TemporaryDirectory() as folder:
             artifact = write_artifact(Path(folder) / "draft", draft.manifest, draft.files)
-            with Runtime(artifact, device="cpu", threads=self.threads) as runtime:
+            native = Runtime(artifact) if self.engines else Runtime(artifact, device="cpu", threads=self.threads)
+            with native as runtime:
                 yield runtime
+
+    def _simulation(self, recipe: Recipe) -> Backend:
+        """Open what an artifact computes, in ONNX Runtime: for an engine with its own float types, too."""
+        if self.engines is None:
+            return self.simulate(recipe)
+        from ..runtimes.ort_backend import OrtBackend
+
+        content = self.engines.simulated(self.quantizer(recipe), self._manifest(recipe))
+        return OrtBackend(content, device="cpu", threads=self.threads, optimize=False)
+
+    def _unbuilt(self, recipe: Recipe) -> Int8Draft:
+        return Int8Draft(recipe, self._manifest(recipe), {})
 
     def _manifest(self, recipe: Recipe) -> Manifest:
         statistics = self.quantizer.statistics
         seen = nncf_images(self.images) if recipe.nncf else None  # NNCF makes a pass of its own
         return msgspec.structs.replace(
             self.source.manifest,
-            format=self.twin.manifest.format,
+            format="onnx" if self.engines is not None else self.twin.manifest.format,  # engines are made of it
             precision="int8",
-            provenance=self.twin.manifest.provenance,
+            provenance=self.source.manifest.provenance if self.engines else self.twin.manifest.provenance,
             calibration=Calibration(
                 method="nncf" if recipe.nncf else recipe.method,
                 split=seen.split if seen else statistics.split,

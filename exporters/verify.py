@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from ..errors import InputError, VerificationError
 from ..imaging.images import read_image
-from ..manifest import Manifest, Parity
+from ..imaging.letterbox import Letterbox
+from ..manifest import InputSpec, Manifest, Parity
 from ..preprocess import Preprocessor
 from ..runtimes import Backend
 
@@ -24,6 +25,7 @@ __all__ = [
     "check_half_parity",
     "check_parity",
     "compare_with_onnx",
+    "feeds_of",
     "measure_parity",
     "verification_frames",
 ]
@@ -61,23 +63,32 @@ def verification_frames(images: Sequence[Path | Frame] | None) -> list[Frame]:
     return [render_scene(seed=0, split="verify", index=index).image for index in range(_SCENES)]
 
 
+def feeds_of(spec: InputSpec, frame: Frame) -> tuple[dict[str, npt.NDArray[Any]], Letterbox]:
+    """Return what a model is fed with, the same picture in each place of the batch, and the geometry."""
+    tensor, letterbox = Preprocessor(spec, pixels=spec.pixels)(frame)
+    return {spec.name: np.repeat(tensor, spec.batch, axis=0)}, letterbox
+
+
 def measure_parity(
     reference: Infer, candidate: Infer, manifest: Manifest, frames: Sequence[Frame], *, source: str
 ) -> Parity:
     """Run both on the same preprocessed pictures and return the largest differences over all candidates.
 
     Args:
-        reference: The source of the export, feeds to outputs.
-        candidate: The export.
+        reference: The source of the export, feeds to outputs: one float image at a time.
+        candidate: The export; it gets a whole batch of the same picture, in its own form.
         manifest: Of the export.
         frames: uint8 BGR pictures of any size.
         source: What the reference is, for the report.
     """
-    preprocessor = Preprocessor(manifest.input)
+    spec = manifest.input
+    plain = InputSpec(
+        name=spec.name, batch=1, height=spec.height, width=spec.width, pad_value=spec.pad_value, scale=spec.scale
+    )
     worst = {"boxes": 0.0, "scores": 0.0}
     for frame in frames:
-        feeds = {manifest.input.name: preprocessor(frame)[0]}
-        expected, found = reference(feeds), candidate(feeds)
+        expected = reference(feeds_of(plain, frame)[0])
+        found = candidate(feeds_of(spec, frame)[0])
         for output in manifest.outputs:
             difference = np.abs(expected[output.name] - found[output.name]).max()
             # NaN must not pass as "no difference".

@@ -1,0 +1,246 @@
+"""FP32 ONNX artifact → TensorRT artifact: an engine, or the typed ONNX from which a device makes its own."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from ..artifact import Artifact, check_float_onnx, write_artifact
+from ..calibration.agreement import agreement_of
+from ..calibration.guard import AGREEMENT_F1
+from ..errors import BackendError, MissingDependencyError, VerificationError
+from ..manifest import PLAN_SUFFIX, Manifest, Parity, Report, TensorRtFormat
+from ..postprocess import Postprocessor
+from ..runtimes import Backend, Runtime
+from ..runtimes.ort_backend import OrtBackend
+from ..runtimes.tensorrt_builder import BuildOptions, build_plan
+from ..thresholds import Thresholds
+from .onnx_from_torch import MODEL_NAME
+from .tensorrt_onnx import TensorRtForm, half_overflows, tensorrt_onnx
+from .verify import (
+    Frame,
+    check_half_parity,
+    check_parity,
+    compare_with_onnx,
+    feeds_of,
+    measure_parity,
+    verification_frames,
+)
+
+__all__ = ["ENGINE_NAME", "EngineMaker", "runs_engines", "tensorrt_from_onnx", "with_float_names"]
+
+ENGINE_NAME = f"model{PLAN_SUFFIX}"
+_SAME_PX = 0.01
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EngineMaker:
+    """What all TensorRT artifacts of one export share.
+
+    Attributes:
+        format: The library.
+        form: Of the typed ONNX.
+        on_device: Whether the artifact holds the ONNX, and the device makes its engine.
+        options: How an engine is built.
+        progress: Called while one is built, with the number of steps done and of all.
+    """
+
+    format: TensorRtFormat = "tensorrt"
+    form: TensorRtForm = field(default_factory=TensorRtForm)
+    on_device: bool = False
+    options: BuildOptions = field(default_factory=BuildOptions)
+    progress: Callable[[int, int], None] | None = None
+
+    def files(self, model: bytes, manifest: Manifest) -> tuple[Manifest, dict[str, bytes]]:
+        """Return the manifest and the files of an artifact.
+
+        Args:
+            model: Float ONNX, or with Q/DQ pairs.
+            manifest: Its own.
+
+        Raises:
+            ExportError: If the model cannot be brought into this form, or the library does not take it.
+            MissingDependencyError: If onnx or the library is not installed.
+            BackendError: If the library cannot build here.
+        """
+        own = msgspec.structs.replace(manifest, format=self.format, files=[], report=Report())
+        content, own = tensorrt_onnx(model, own, self.form)
+        if self.on_device:
+            return own, {MODEL_NAME: content}
+        built = build_plan(content, own, self.format, self.options, progress=self.progress)
+        versions = {**own.provenance.versions, self.format: built.facts.version}
+        own = msgspec.structs.replace(
+            own,
+            engine=built.facts,
+            provenance=msgspec.structs.replace(own.provenance, versions=versions),
+            report=Report(layers=built.layers),
+        )
+        return own, {ENGINE_NAME: built.plan}
+
+    def simulated(self, model: bytes, manifest: Manifest) -> bytes:
+        """Return the typed ONNX whose results in ONNX Runtime tell those of the artifact: one float image at a time.
+
+        Args:
+            model: As for ``files``.
+            manifest: Its own.
+        """
+        return tensorrt_onnx(model, manifest, _plain(replace(self.form, batch=1, min_batch=None, uint8=False)))[0]
+
+
+def tensorrt_from_onnx(
+    source: Artifact,
+    out: Path | str,
+    maker: EngineMaker,
+    *,
+    images: Sequence[Path | Frame] | None = None,
+    overwrite: bool = False,
+) -> Artifact:
+    """Make a float TensorRT artifact.
+
+    The typed ONNX is compared with its source in ONNX Runtime before anything is built from it. The engine itself is
+    compared where it can run; its report says nothing about parity where it cannot.
+
+    Args:
+        source: The FP32 ONNX artifact.
+        out: Directory to write.
+        maker: Library, form and options.
+        images: Pictures to compare on and to look for values that half precision cannot hold, as files or uint8 BGR
+            arrays; None renders a few scenes.
+        overwrite: Whether an artifact at ``out`` may be replaced.
+
+    Raises:
+        InputError: If the source is not FP32 ONNX, the form contradicts itself, or ``out`` must not be replaced.
+        MissingDependencyError: If onnx, onnxruntime or the library is not installed.
+        ExportError: If the library does not take the model.
+        BackendError: If the library cannot build here: without a GPU, ``on_device`` leaves that to the device.
+        VerificationError: If the result does not agree with the source; nothing is written then.
+    """
+    check_float_onnx(source.manifest, source.path)
+    model, frames = source.model_file.read_bytes(), verification_frames(images)
+    maker = with_float_names(maker, model, source.manifest, frames)
+    precision = maker.form.precision
+    manifest = msgspec.structs.replace(source.manifest, precision=precision)
+    parity = _check_typed(model, manifest, maker.form, frames)
+    finished, files = maker.files(model, manifest)
+    if maker.on_device:
+        finished = msgspec.structs.replace(finished, report=Report(parity=parity))
+    elif runs_engines(maker.format):
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            Runtime(write_artifact(Path(folder) / "draft", finished, files)) as runtime,
+        ):
+            measured = compare_engine(runtime, source, frames)
+        if measured is not None:
+            (check_parity if precision == "fp32" else check_half_parity)(measured)
+        finished = msgspec.structs.replace(finished, report=msgspec.structs.replace(finished.report, parity=measured))
+    return write_artifact(out, finished, files, overwrite=overwrite)
+
+
+def with_float_names(maker: EngineMaker, model: bytes, manifest: Manifest, frames: Sequence[Frame]) -> EngineMaker:
+    """Return a maker whose form keeps in float32 what half precision cannot hold on these pictures.
+
+    Args:
+        maker: To start from.
+        model: Float ONNX.
+        manifest: Its own.
+        frames: Real pictures.
+
+    Raises:
+        MissingDependencyError: If onnx or onnxruntime is not installed.
+    """
+    if maker.form.precision != "fp16":
+        return maker
+    kept = maker.form.float_names | half_overflows(model, manifest.input, frames)
+    return replace(maker, form=replace(maker.form, float_names=kept))
+
+
+def runs_engines(format: TensorRtFormat) -> bool:
+    """Return whether engines of this library can run on this machine: it is installed, and there is an NVIDIA GPU."""
+    from ..runtimes.cuda import open_cuda
+    from ..runtimes.tensorrt_library import import_tensorrt
+
+    try:
+        import_tensorrt(format)
+        return open_cuda().device_count() > 0
+    except (MissingDependencyError, BackendError):
+        return False
+
+
+def _check_typed(model: bytes, manifest: Manifest, form: TensorRtForm, frames: Sequence[Frame]) -> Parity:
+    """Compare the typed ONNX with its float source, both in ONNX Runtime on the CPU.
+
+    The plugin's kernel is none of ONNX Runtime's, so that form is compared as the native one. What selects candidates
+    must then give the detections of the form that keeps all.
+
+    Args:
+        model: The source.
+        manifest: Of the source, with the precision of the form.
+        form: What to make of it.
+        frames: To compare on.
+    """
+    content, own = tensorrt_onnx(model, manifest, _plain(form))
+    with closing(OrtBackend(content, device="cpu")) as whole:
+        parity, rounding = compare_with_onnx(model, whole, own, frames)
+        (check_parity if form.precision == "fp32" else check_half_parity)(parity, rounding=rounding)
+        if form.candidates is not None:
+            chosen_form = replace(_plain(form), candidates=form.candidates, nms_iou=form.nms_iou)
+            content, selected = tensorrt_onnx(model, manifest, chosen_form)
+            with closing(OrtBackend(content, device="cpu")) as chosen:
+                _check_selection(whole, own, chosen, selected, frames)
+    return parity
+
+
+def _plain(form: TensorRtForm) -> TensorRtForm:
+    """Return the form without what ONNX Runtime has not, and without the selection of candidates."""
+    attention = "native" if form.attention == "plugin" else form.attention
+    return replace(form, attention=attention, candidates=None, nms_iou=None)
+
+
+def _check_selection(
+    whole: Backend, own: Manifest, chosen: Backend, selected: Manifest, frames: Sequence[Frame]
+) -> None:
+    """Refuse a graph that leaves out candidates which would have become detections."""
+    iou = Thresholds() if selected.nms_iou is None else Thresholds(iou=selected.nms_iou)
+    for frame in frames:
+        found = []
+        for engine, manifest in ((whole, own), (chosen, selected)):
+            feeds, letterbox = feeds_of(manifest.input, frame)
+            found.append(Postprocessor(manifest)(engine.infer(feeds), [letterbox], iou)[0])
+        expected, given = found
+        if len(expected) != len(given) or not np.allclose(expected.xyxy, given.xyxy, atol=_SAME_PX):
+            raise VerificationError(
+                f"the graph that selects candidates gives {len(given)} detections",
+                expected=f"the {len(expected)} of the graph that keeps all",
+                remedy="raise candidates, or leave the selection to the Runtime; nothing was written",
+            )
+
+
+def compare_engine(runtime: Runtime, source: Artifact, frames: Sequence[Frame]) -> Parity | None:
+    """Compare an engine on this machine with the float ONNX in ONNX Runtime.
+
+    Returns:
+        How far their outputs differ, or None of an engine that selects candidates, whose detections are compared.
+
+    Raises:
+        VerificationError: If its detections are others.
+    """
+    manifest = runtime.manifest
+    with Runtime(source, device="cpu") as reference:
+        if manifest.outputs[0].shape[2] == reference.manifest.outputs[0].shape[2]:
+            return measure_parity(reference.infer, runtime.infer, manifest, frames, source="onnx fp32")
+        iou = Thresholds() if manifest.nms_iou is None else Thresholds(iou=manifest.nms_iou)
+        pairs = [(runtime(frame, thresholds=iou), reference(frame, thresholds=iou)) for frame in frames]
+    agreement = agreement_of([own for own, _ in pairs], [other for _, other in pairs])
+    if agreement.f1 < AGREEMENT_F1:
+        raise VerificationError(
+            f"the engine's detections agree with the float model's to {100 * agreement.f1:.1f} %",
+            expected=f"{100 * AGREEMENT_F1:.0f} % or more",
+            remedy="report it with the GPU and the version of TensorRT; nothing was written",
+        )
+    return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -32,7 +32,7 @@ from ..manifest import Accuracy, Agreement, Budget, InputSpec, Latency, Report
 from ..metrics.evaluate import Evaluation
 from ..preprocess import Preprocessor
 from ..runtimes import Runtime
-from .int8_maker import Int8Maker
+from .int8_maker import Int8Maker, Stage
 
 if TYPE_CHECKING:
     from ..data.dataset import Sample
@@ -44,9 +44,6 @@ _LOSS_IMAGES = 16
 _AGREEMENT_IMAGES = 128
 _GPTQ_IMAGES, _ADAROUND_IMAGES, _PATCHES = 16, 64, 1024
 _REPEATS, _WARMUP = 50, 5
-
-Stage = Callable[[str, int, str], AbstractContextManager[Callable[[int, int], None]]]
-"""Shows a long step: given its description, number of steps and their unit, it gives a ``callback(done, total)``."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,17 +168,17 @@ def int8_from_onnx(
                 return judge(runtime, float_runtime, samples=samples, pictures=pictures, measured=seen, progress=steps)
 
         def holds(variant: Recipe) -> bool:
-            with maker.trial(variant) as runtime:
+            with maker.trial(variant, stage=stage) as runtime:
                 returned = len(variant.float_groups)
                 return compare(runtime, f"Comparing with {returned} of the groups in float").holds(max_map_drop)
 
-        draft = maker.draft(recipe)
+        draft = maker.draft(recipe, stage=stage)
         with maker.runtime(draft) as runtime:
             measured = compare(runtime, "Comparing with float")
         if not measured.holds(max_map_drop):
             seen = measured.twin
             recipe, ranking, _ = return_to_float(bench, recipe, ranking, holds, timed=maker.native)
-            draft = maker.draft(recipe)
+            draft = maker.draft(recipe, stage=stage)
             with maker.runtime(draft) as runtime:
                 measured = compare(runtime, "Comparing the result with float")
         with maker.runtime(draft) as runtime:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +25,10 @@ from .openvino_nncf import nncf_images
 if TYPE_CHECKING:
     from .tensorrt_engine import EngineMaker
 
-__all__ = ["Int8Draft", "Int8Maker", "count_integer_convolutions"]
+__all__ = ["Int8Draft", "Int8Maker", "Stage", "count_integer_convolutions"]
+
+Stage = Callable[[str, int, str], AbstractContextManager[Callable[[int, int], None]]]
+"""Shows a long step: given its description, number of steps and their unit, it gives a ``callback(done, total)``."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,10 +117,10 @@ class Int8Maker:
             return Runtime(self.reference)
         return Runtime(self.reference, device="cpu", threads=self.threads)
 
-    def trial(self, recipe: Recipe) -> AbstractContextManager[Runtime]:
+    def trial(self, recipe: Recipe, *, stage: Stage) -> AbstractContextManager[Runtime]:
         """Open a recipe's model as it would be measured in the end."""
         if self.engines is not None:
-            return self.runtime(self.draft(recipe) if self.runs_here else self._unbuilt(recipe))
+            return self.runtime(self.draft(recipe, stage=stage) if self.runs_here else self._unbuilt(recipe))
         return Runtime.of(self.open(recipe), self.source.manifest)
 
     def simulate(self, recipe: Recipe) -> Backend:
@@ -126,8 +129,12 @@ class Int8Maker:
 
         return OrtBackend(self.quantizer(recipe), device="cpu", threads=self.threads, optimize=self.native)
 
-    def draft(self, recipe: Recipe) -> Int8Draft:
+    def draft(self, recipe: Recipe, *, stage: Stage | None = None) -> Int8Draft:
         """Make the artifact of a recipe.
+
+        Args:
+            recipe: How.
+            stage: Shows how the building of an engine goes on.
 
         Raises:
             VerificationError: If the engine would not run the quantized convolutions in integers.
@@ -140,7 +147,11 @@ class Int8Maker:
                 self._nncf[recipe] = nncf_files(self.source, manifest, recipe, self.images)
             return Int8Draft(recipe, manifest, self._nncf[recipe])
         if self.engines is not None:
-            return Int8Draft(recipe, *self.engines.files(self.quantizer(recipe), manifest))
+            show = (
+                nullcontext() if self.engines.on_device or stage is None else stage("Building the engine", 0, "steps")
+            )
+            with show as steps:
+                return Int8Draft(recipe, *self.engines.files(self.quantizer(recipe), manifest, progress=steps))
         content = self.quantizer(recipe, metadata={EMBEDDED_KEY: manifest.to_embedded_json()})
         wanted = len(self.quantizer.placement(recipe).weights)
         if manifest.format == "openvino":

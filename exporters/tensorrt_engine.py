@@ -35,6 +35,8 @@ from .verify import (
 
 __all__ = ["ENGINE_NAME", "EngineMaker", "runs_engines", "tensorrt_from_onnx", "with_float_names"]
 
+Progress = Callable[[int, int], None]
+
 ENGINE_NAME = f"model{PLAN_SUFFIX}"
 _SAME_PX = 0.01
 
@@ -48,21 +50,22 @@ class EngineMaker:
         form: Of the typed ONNX.
         on_device: Whether the artifact holds the ONNX, and the device makes its engine.
         options: How an engine is built.
-        progress: Called while one is built, with the number of steps done and of all.
     """
 
     format: TensorRtFormat = "tensorrt"
     form: TensorRtForm = field(default_factory=TensorRtForm)
     on_device: bool = False
     options: BuildOptions = field(default_factory=BuildOptions)
-    progress: Callable[[int, int], None] | None = None
 
-    def files(self, model: bytes, manifest: Manifest) -> tuple[Manifest, dict[str, bytes]]:
+    def files(
+        self, model: bytes, manifest: Manifest, *, progress: Progress | None = None
+    ) -> tuple[Manifest, dict[str, bytes]]:
         """Return the manifest and the files of an artifact.
 
         Args:
             model: Float ONNX, or with Q/DQ pairs.
             manifest: Its own.
+            progress: Called while an engine is built, with the number of steps done and of all.
 
         Raises:
             ExportError: If the model cannot be brought into this form, or the library does not take it.
@@ -73,7 +76,7 @@ class EngineMaker:
         content, own = tensorrt_onnx(model, own, self.form)
         if self.on_device:
             return own, {MODEL_NAME: content}
-        built = build_plan(content, own, self.format, self.options, progress=self.progress)
+        built = build_plan(content, own, self.format, self.options, progress=progress)
         versions = {**own.provenance.versions, self.format: built.facts.version}
         own = msgspec.structs.replace(
             own,
@@ -99,6 +102,7 @@ def tensorrt_from_onnx(
     maker: EngineMaker,
     *,
     images: Sequence[Path | Frame] | None = None,
+    progress: Progress | None = None,
     overwrite: bool = False,
 ) -> Artifact:
     """Make a float TensorRT artifact.
@@ -112,6 +116,7 @@ def tensorrt_from_onnx(
         maker: Library, form and options.
         images: Pictures to compare on and to look for values that half precision cannot hold, as files or uint8 BGR
             arrays; None renders a few scenes.
+        progress: Called while an engine is built, with the number of steps done and of all.
         overwrite: Whether an artifact at ``out`` may be replaced.
 
     Raises:
@@ -127,7 +132,7 @@ def tensorrt_from_onnx(
     precision = maker.form.precision
     manifest = msgspec.structs.replace(source.manifest, precision=precision)
     parity = _check_typed(model, manifest, maker.form, frames)
-    finished, files = maker.files(model, manifest)
+    finished, files = maker.files(model, manifest, progress=progress)
     if maker.on_device:
         finished = msgspec.structs.replace(finished, report=Report(parity=parity))
     elif runs_engines(maker.format):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from yolo12edge.manifest import TENSORRT_FORMATS  # each has an extra of its name
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -116,6 +118,8 @@ def test_constraints_pin_what_is_declared() -> None:
         name = canonicalize_name(requirement.name)
         applies = requirement.marker is None or requirement.marker.evaluate({"python_version": "3.12"})
         if applies and name != "yolo12edge":
+            if name == "tensorrt":  # comes from its maker's own servers, and has never been tested
+                continue
             assert pins.get(name), f"{requirement} has no pin"
             assert requirement.specifier.contains(pins[name], prereleases=True), f"{requirement} excludes its pin"
     assert pins["torch"] == "2.13.0"
@@ -129,6 +133,8 @@ def test_extras_named_in_messages_exist() -> None:
     for path in modules():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "MissingDependencyError":
-                named |= {word.value.value for word in node.keywords if word.arg == "extra"}  # type: ignore[attr-defined]
+                extras = [word.value for word in node.keywords if word.arg == "extra"]
+                named |= {value.value for value in extras if isinstance(value, ast.Constant)}
+                named |= {name for value in extras if not isinstance(value, ast.Constant) for name in TENSORRT_FORMATS}
     assert named
     assert named <= set(PROJECT["project"]["optional-dependencies"])

@@ -5,13 +5,15 @@ from __future__ import annotations
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from ._tensorrt import TensorRtOptions, build
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,19 +22,28 @@ if TYPE_CHECKING:
     from ..calibration.images import CalibrationImages
     from ..calibration.placement import Target
     from ..calibration.tensor_statistics import Statistics
+    from ..exporters.tensorrt_engine import EngineMaker
     from ._data import ExportData
 
 __all__ = ["export", "stage"]
 
 _VERIFY_IMAGES = 4
+_PANEL = "TensorRT"
 
 
 def export(
     source: Annotated[Path, typer.Argument(help="A .safetensors checkpoint, or an FP32 ONNX artifact.")],
     *,
-    format: Annotated[Literal["onnx", "openvino"], typer.Option(help="What to export to.")] = "onnx",
+    format: Annotated[
+        Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx"], typer.Option(help="What to export to.")
+    ] = "onnx",
     int8: Annotated[bool, typer.Option("--int8", help="Quantize to INT8 as well; needs --data.")] = False,
-    fp16: Annotated[bool, typer.Option("--fp16", help="Write half precision as well.")] = False,
+    fp16: Annotated[
+        bool, typer.Option("--fp16", help="Write half precision as well; it is what TensorRT gets by itself.")
+    ] = False,
+    fp32: Annotated[
+        bool, typer.Option("--fp32", help="TensorRT: compute what is not INT8 in float32.", rich_help_panel=_PANEL)
+    ] = False,
     data: Annotated[
         Path | None, typer.Option(help="data.yaml, or a folder of images: calibrates INT8 and measures what it cost.")
     ] = None,
@@ -50,10 +61,46 @@ def export(
         bool, typer.Option("--adaround", help="Learn the rounding of INT8 weights; takes minutes.")
     ] = False,
     imgsz: Annotated[int | None, typer.Option(help="Side of the network input, a multiple of 32.")] = None,
+    attention: Annotated[
+        Literal["native", "onnx", "plugin"],
+        typer.Option(help="Form of attention: products, ONNX's operator, or our plugin.", rich_help_panel=_PANEL),
+    ] = "native",
+    batch: Annotated[int, typer.Option(min=1, max=1024, help="Images at a time.", rich_help_panel=_PANEL)] = 1,
+    min_batch: Annotated[
+        int | None, typer.Option(min=1, help="Take any batch from this one on.", rich_help_panel=_PANEL)
+    ] = None,
+    uint8: Annotated[
+        bool, typer.Option("--uint8", help="Take letterboxed pictures, height x width x BGR.", rich_help_panel=_PANEL)
+    ] = False,
+    nms: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Suppress overlapping boxes in the engine, by IoU.", rich_help_panel=_PANEL),
+    ] = None,
+    on_device: Annotated[
+        bool,
+        typer.Option(
+            "--on-device", help="Write typed ONNX: the device builds its engine at first use.", rich_help_panel=_PANEL
+        ),
+    ] = False,
+    workspace: Annotated[
+        float | None, typer.Option(min=0.01, help="GiB of GPU memory for the build.", rich_help_panel=_PANEL)
+    ] = None,
+    timing_cache: Annotated[
+        Path | None, typer.Option(help="Keeps timings for the next build.", rich_help_panel=_PANEL)
+    ] = None,
+    version_compatible: Annotated[
+        bool, typer.Option("--version-compatible", help="For later TensorRT, too.", rich_help_panel=_PANEL)
+    ] = False,
+    hardware_compatible: Annotated[
+        bool, typer.Option("--hardware-compatible", help="For other GPUs from Ampere on, too.", rich_help_panel=_PANEL)
+    ] = False,
+    refit: Annotated[
+        bool, typer.Option("--refit", help="Let weights be replaced in the engine.", rich_help_panel=_PANEL)
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Folder for the artifacts; the source's own if left out.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace artifacts of the same name.")] = False,
 ) -> None:
-    """Export a checkpoint to NAME-fp32, and with --int8 to NAME-int8 beside it; NAME-openvino-… for OpenVINO.
+    """Export a checkpoint to NAME-fp32, and with --int8 to NAME-int8 beside it; NAME-openvino-…, NAME-tensorrt-….
 
     The float artifact is compared with its source before it is written. INT8 is calibrated on the training images of
     --data (their statistics go to NAME.calibration.npz) and scored on its val split, beside the float artifact. Exit
@@ -62,19 +109,49 @@ def export(
     from ..artifact import Artifact
     from ..errors import InputError
     from ..exporters import onnx_from_checkpoint
+    from ..manifest import TENSORRT_FORMATS
     from ._console import console
     from ._console import out as results
     from ._data import read_export_data
 
     if (calibration is not None or target is not None or adaround) and not int8:
         raise InputError("--calibration, --target and --adaround are for INT8", remedy="add --int8")
-    if target is not None and target.startswith("openvino") != (format == "openvino"):
-        raise InputError(f"--target {target} is not for --format {format}", remedy="choose another format or target")
+    tensorrt = TensorRtOptions(
+        fp32=fp32,
+        attention=attention,
+        batch=batch,
+        min_batch=min_batch,
+        uint8=uint8,
+        nms=nms,
+        on_device=on_device,
+        workspace=workspace,
+        timing_cache=timing_cache,
+        version_compatible=version_compatible,
+        hardware_compatible=hardware_compatible,
+        refit=refit,
+    )
+    if format in TENSORRT_FORMATS:
+        if target is not None:
+            raise InputError(f"--target {target} is not for --format {format}", remedy="leave it out")
+        precisions = tensorrt.precisions(fp16=fp16)
+    else:
+        if given_flags := tensorrt.given():
+            raise InputError(
+                f"{', '.join(given_flags)} {'is' if len(given_flags) == 1 else 'are'} for TensorRT",
+                remedy="add --format tensorrt",
+            )
+        precisions = ["fp32", "fp16"] if fp16 else ["fp32"]
+        if target is not None and target.startswith("openvino") != (format == "openvino"):
+            raise InputError(
+                f"--target {target} is not for --format {format}", remedy="choose another format or target"
+            )
     given = read_export_data(data, needed=int8)
     names = _Names.of(source, format=format, out=out, target=target)
-    wanted = [] if source.is_dir() and format == "onnx" else [names.fp32]
-    wanted += [names.int8] * int8 + [names.fp16] * fp16
-    _refuse_early(source, given, wanted, overwrite)
+    wanted = [names.float(precision) for precision in precisions]
+    if source.is_dir() and format == "onnx":
+        wanted.remove(names.float("fp32"))
+    _refuse_early(source, given, wanted + [names.int8] * int8, overwrite)
+    maker = tensorrt.maker(format, precision=precisions[0]) if format in TENSORRT_FORMATS else None
     with tempfile.TemporaryDirectory() as scratch:
         if source.is_dir():
             if imgsz is not None:
@@ -84,12 +161,14 @@ def export(
             with console.status("Exporting to ONNX and comparing with PyTorch"):
                 onnx = onnx_from_checkpoint(
                     source,
-                    names.fp32 if format == "onnx" else Path(scratch) / "onnx",
+                    names.float("fp32") if format == "onnx" else Path(scratch) / f"{names.stem}-fp32",
                     image_size=imgsz,
                     images=given.calibration.paths[:_VERIFY_IMAGES] if given.calibration else None,
                     overwrite=overwrite,
                 )
-        artifacts = _float_artifacts(onnx, names, format=format, fp16=fp16, given=given, overwrite=overwrite)
+        artifacts = _float_artifacts(
+            onnx, names, precisions, format=format, maker=maker, given=given, overwrite=overwrite
+        )
         lines: list[str] = []
         held = True
         if int8:
@@ -103,6 +182,7 @@ def export(
                 target=target,
                 max_map_drop=max_map_drop,
                 adaround=adaround,
+                maker=maker,
                 overwrite=overwrite,
             )
             artifacts.append(artifact)
@@ -118,10 +198,10 @@ def export(
 class _Names:
     """Where things go."""
 
-    fp32: Path
-    fp16: Path
+    folder: Path
+    stem: str
+    name: str
     int8: Path
-    statistics: Path
 
     @classmethod
     def of(cls, source: Path, *, format: str, out: Path | None, target: Target | None) -> _Names:
@@ -129,12 +209,14 @@ class _Names:
         stem = source.name.removesuffix("-fp32") if source.is_dir() else source.stem
         name = stem if format == "onnx" else f"{stem}-{format}"
         int8 = f"{name}-int8" if target is None else f"{name}-int8-{target.removeprefix('openvino').strip('-')}"
-        return cls(
-            folder / f"{name}-fp32",
-            folder / f"{name}-fp16",
-            folder / int8.rstrip("-"),
-            folder / f"{stem}.calibration.npz",
-        )
+        return cls(folder, stem, name, folder / int8.rstrip("-"))
+
+    @property
+    def statistics(self) -> Path:
+        return self.folder / f"{self.stem}.calibration.npz"
+
+    def float(self, precision: str) -> Path:
+        return self.folder / f"{self.name}-{precision}"
 
 
 def _refuse_early(source: Path, given: ExportData, targets: list[Path], overwrite: bool) -> None:
@@ -162,24 +244,38 @@ def _refuse_early(source: Path, given: ExportData, targets: list[Path], overwrit
 
 
 def _float_artifacts(
-    onnx: Artifact, names: _Names, *, format: str, fp16: bool, given: ExportData, overwrite: bool
+    onnx: Artifact,
+    names: _Names,
+    precisions: Sequence[Literal["fp32", "fp16"]],
+    *,
+    format: str,
+    maker: EngineMaker | None,
+    given: ExportData,
+    overwrite: bool,
 ) -> list[Artifact]:
-    """Return the float twin of the format, and the half-precision artifact if it is wanted."""
+    """Return the float artifacts of the format; the first is what INT8 is compared with."""
     from .. import exporters
     from ._console import console
 
     images = given.calibration.paths[:_VERIFY_IMAGES] if given.calibration else None
-    artifacts = [onnx]
+    if maker is not None:
+        return [
+            build(maker, precision, onnx, names.float(precision), images=images, overwrite=overwrite)
+            for precision in precisions
+        ]
     if format == "openvino":
         with console.status("Converting to OpenVINO and comparing with ONNX"):
-            artifacts = [exporters.openvino_from_onnx(onnx, names.fp32, images=images, overwrite=overwrite)]
-            if fp16:
-                artifacts.append(
-                    exporters.openvino_from_onnx(onnx, names.fp16, precision="fp16", images=images, overwrite=overwrite)
+            return [
+                exporters.openvino_from_onnx(
+                    onnx, names.float(precision), precision=precision, images=images, overwrite=overwrite
                 )
-    elif fp16:
+                for precision in precisions
+            ]
+    artifacts = [onnx]
+    if "fp16" in precisions:
         with console.status("Casting to half precision and comparing with FP32"):
-            artifacts.append(exporters.onnx_fp16_from_onnx(onnx, names.fp16, images=images, overwrite=overwrite))
+            place = names.float("fp16")
+            artifacts.append(exporters.onnx_fp16_from_onnx(onnx, place, images=images, overwrite=overwrite))
     return artifacts
 
 
@@ -246,6 +342,7 @@ def _int8(
     target: Target | None,
     max_map_drop: float,
     adaround: bool,
+    maker: EngineMaker | None,
     overwrite: bool,
 ) -> tuple[Artifact, list[str], bool]:
     """Quantize and measure beside the float artifact; return the artifact, the verdict and whether the budget holds."""
@@ -264,6 +361,7 @@ def _int8(
         dataset=given.dataset.path.parent.name if given.dataset else "",
         max_map_drop=max_map_drop,
         adaround=adaround,
+        engines=maker,
         reproduce=[shlex.join(["yolo12edge", *sys.argv[1:]])],
         stage=stage,
         overwrite=overwrite,

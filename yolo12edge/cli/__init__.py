@@ -13,7 +13,7 @@ import typer
 
 from .. import __version__
 from ..errors import Yolo12EdgeError
-from . import benchmark, calibrate, demo, doctor, export, import_checkpoint, inspect, predict, train, val
+from . import benchmark, calibrate, demo, deploy, doctor, export, import_checkpoint, inspect, predict, train, val
 
 __all__ = ["app", "main"]
 
@@ -33,6 +33,7 @@ app.command()(predict.predict)
 app.add_typer(benchmark.app, name="benchmark")
 app.command()(export.export)
 app.command()(calibrate.calibrate)
+app.add_typer(deploy.app, name="deploy")
 app.command("import")(import_checkpoint.import_)
 app.command()(inspect.inspect)
 app.command()(doctor.doctor)

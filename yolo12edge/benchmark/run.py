@@ -49,7 +49,19 @@ Progress = Callable[[str, float, float], None]
 _FRESH_STARTS = 3
 _STREAMS, _STREAM_S = 3, 0.8
 _START_S, _WARM_UP_S = 1.5, 2.0  # about what a fresh start and warming up take, of models that are not slow
-_PACKAGES = ("yolo12edge", "numpy", "opencv-python", "onnxruntime", "onnxruntime-gpu", "openvino", "torch")
+_PACKAGES = (
+    "yolo12edge",
+    "numpy",
+    "opencv-python",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openvino",
+    "tensorrt",
+    "tensorrt-rtx",
+    "cuda-bindings",
+    "pycuda",
+    "torch",
+)
 
 
 @dataclass(frozen=True, slots=True)

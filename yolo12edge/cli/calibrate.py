@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ._export_steps import open_float_onnx
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
     from ..calibration.tensor_statistics import Statistics
 
 __all__ = ["calibrate"]
-
-_VERIFY_IMAGES = 4
 
 
 def calibrate(
@@ -52,31 +52,12 @@ def calibrate(
     assert images is not None
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
-        statistics = _observe(_float_artifact(source, images, imgsz=imgsz, scratch=Path(scratch)), images)
+        statistics = _observe(open_float_onnx(source, Path(scratch) / "onnx", imgsz=imgsz, images=images), images)
     statistics.save(place)
     results.print(_table(statistics, place, seconds=time.monotonic() - begin))
     for caution in filter(None, (images.caution(), statistics.caution())):
         console.print(plain(caution, "yellow"), soft_wrap=True)
     console.print(plain(f"Written: {place}"), soft_wrap=True)
-
-
-def _float_artifact(source: Path, images: CalibrationImages, *, imgsz: int | None, scratch: Path) -> Artifact:
-    """Open the FP32 ONNX artifact, or make it from the checkpoint."""
-    from ..artifact import Artifact, check_float_onnx
-    from ..errors import InputError
-    from ..exporters import onnx_from_checkpoint
-    from ._console import console
-
-    if source.is_dir():
-        if imgsz is not None:
-            raise InputError("the image size of an artifact is fixed", remedy="calibrate the checkpoint")
-        artifact = Artifact.load(source)
-        check_float_onnx(artifact.manifest, source)
-        return artifact
-    with console.status("Exporting to ONNX and comparing with PyTorch"):
-        return onnx_from_checkpoint(
-            source, scratch / "onnx", image_size=imgsz, images=images.first(_VERIFY_IMAGES).paths
-        )
 
 
 def _observe(artifact: Artifact, images: CalibrationImages) -> Statistics:

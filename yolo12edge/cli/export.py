@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ._tensorrt import TensorRtOptions, build
+from ._export_steps import float_artifacts, int8_artifact, observed, open_float_onnx
+from ._tensorrt import TensorRtOptions
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from ..artifact import Artifact
-    from ..calibration.images import CalibrationImages
     from ..calibration.placement import Target
-    from ..calibration.tensor_statistics import Statistics
-    from ..exporters.tensorrt_engine import EngineMaker
     from ._data import ExportData
 
-__all__ = ["export", "stage"]
+__all__ = ["export"]
 
-_VERIFY_IMAGES = 4
 _PANEL = "TensorRT"
 
 
@@ -106,9 +99,7 @@ def export(
     --data (their statistics go to NAME.calibration.npz) and scored on its val split, beside the float artifact. Exit
     code 1: INT8 was written, but loses more than --max-map-drop.
     """
-    from ..artifact import Artifact
     from ..errors import InputError
-    from ..exporters import onnx_from_checkpoint
     from ..manifest import TENSORRT_FORMATS
     from ._console import console
     from ._console import out as results
@@ -153,27 +144,16 @@ def export(
     _refuse_early(source, given, wanted + [names.int8] * int8, overwrite)
     maker = tensorrt.maker(format, precision=precisions[0]) if format in TENSORRT_FORMATS else None
     with tempfile.TemporaryDirectory() as scratch:
-        if source.is_dir():
-            if imgsz is not None:
-                raise InputError("the image size of an artifact is fixed", remedy="export the checkpoint again")
-            onnx = Artifact.load(source)
-        else:
-            with console.status("Exporting to ONNX and comparing with PyTorch"):
-                onnx = onnx_from_checkpoint(
-                    source,
-                    names.float("fp32") if format == "onnx" else Path(scratch) / f"{names.stem}-fp32",
-                    image_size=imgsz,
-                    images=given.calibration.paths[:_VERIFY_IMAGES] if given.calibration else None,
-                    overwrite=overwrite,
-                )
-        artifacts = _float_artifacts(
-            onnx, names, precisions, format=format, maker=maker, given=given, overwrite=overwrite
+        place = names.float("fp32") if format == "onnx" else Path(scratch) / f"{names.stem}-fp32"
+        onnx = open_float_onnx(source, place, imgsz=imgsz, images=given.calibration, overwrite=overwrite)
+        artifacts = float_artifacts(
+            onnx, names.float, precisions, format=format, maker=maker, given=given, overwrite=overwrite
         )
         lines: list[str] = []
         held = True
         if int8:
-            statistics = _statistics(onnx, given, names.statistics, calibration, overwrite=overwrite)
-            artifact, lines, held = _int8(
+            statistics = observed(onnx, given, names.statistics, calibration, overwrite=overwrite)
+            artifact, lines, held = int8_artifact(
                 onnx,
                 artifacts[0],
                 names.int8,
@@ -241,141 +221,6 @@ def _refuse_early(source: Path, given: ExportData, targets: list[Path], overwrit
     for target in targets:
         if not overwrite and (target.is_file() or (target.is_dir() and any(target.iterdir()))):
             raise InputError(f"{target} is there already", remedy="add --overwrite, or choose another --out")
-
-
-def _float_artifacts(
-    onnx: Artifact,
-    names: _Names,
-    precisions: Sequence[Literal["fp32", "fp16"]],
-    *,
-    format: str,
-    maker: EngineMaker | None,
-    given: ExportData,
-    overwrite: bool,
-) -> list[Artifact]:
-    """Return the float artifacts of the format; the first is what INT8 is compared with."""
-    from .. import exporters
-    from ._console import console
-
-    images = given.calibration.paths[:_VERIFY_IMAGES] if given.calibration else None
-    if maker is not None:
-        return [
-            build(maker, precision, onnx, names.float(precision), images=images, overwrite=overwrite)
-            for precision in precisions
-        ]
-    if format == "openvino":
-        with console.status("Converting to OpenVINO and comparing with ONNX"):
-            return [
-                exporters.openvino_from_onnx(
-                    onnx, names.float(precision), precision=precision, images=images, overwrite=overwrite
-                )
-                for precision in precisions
-            ]
-    artifacts = [onnx]
-    if "fp16" in precisions:
-        with console.status("Casting to half precision and comparing with FP32"):
-            place = names.float("fp16")
-            artifacts.append(exporters.onnx_fp16_from_onnx(onnx, place, images=images, overwrite=overwrite))
-    return artifacts
-
-
-def _statistics(
-    onnx: Artifact, given: ExportData, place: Path, calibration: Path | None, *, overwrite: bool
-) -> Statistics:
-    """Read the statistics of an earlier pass, or make that pass and keep what it found.
-
-    A file of the very same model and images is used again: so an export that was interrupted, begun again with
-    --overwrite, goes on after the pass.
-    """
-    from ..calibration.graph import graph_digest, load_model
-    from ..calibration.images import caution_of
-    from ..calibration.observe import observe
-    from ..calibration.tensor_statistics import Statistics
-    from ..errors import InputError
-    from ._console import console
-
-    assert given.calibration is not None
-    model = onnx.model_file.read_bytes()
-    digest = graph_digest(load_model(model))
-    known = _fitting(place, digest, given.calibration) if calibration is None else None
-    if calibration is not None:
-        statistics = Statistics.load(calibration)
-        statistics.check(digest, onnx.manifest.input)
-    elif known is not None:
-        statistics = known
-        console.print(f"Calibrated before on these images: {place}", markup=False, soft_wrap=True)
-    else:
-        if place.exists() and not overwrite:
-            raise InputError(
-                f"{place} holds statistics of another model or of other images",
-                remedy="add --overwrite, or choose another --out",
-            )
-        images = given.calibration
-        with stage("Calibrating", len(images.paths), "images") as steps:
-            statistics = observe(model, images, onnx.manifest.input, progress=steps)
-        statistics.save(place)
-    for caution in filter(None, (caution_of(len(statistics.images)), statistics.caution())):
-        console.print(caution, markup=False, soft_wrap=True, style="yellow")
-    return statistics
-
-
-def _fitting(place: Path, digest: str, images: CalibrationImages) -> Statistics | None:
-    """Return the statistics at ``place`` if they are of this model and these images."""
-    from ..calibration.tensor_statistics import Statistics
-    from ..errors import InputError
-
-    try:
-        statistics = Statistics.load(place)
-    except InputError:
-        return None
-    fits = statistics.model_digest == digest and statistics.images_digest == images.digest()
-    return statistics if fits else None
-
-
-def _int8(
-    onnx: Artifact,
-    twin: Artifact,
-    place: Path,
-    statistics: Statistics,
-    given: ExportData,
-    *,
-    target: Target | None,
-    max_map_drop: float,
-    adaround: bool,
-    maker: EngineMaker | None,
-    overwrite: bool,
-) -> tuple[Artifact, list[str], bool]:
-    """Quantize and measure beside the float artifact; return the artifact, the verdict and whether the budget holds."""
-    from ..exporters import int8_from_onnx
-
-    assert given.calibration is not None
-    done = int8_from_onnx(
-        onnx,
-        twin,
-        place,
-        statistics=statistics,
-        images=given.calibration,
-        target=target,
-        samples=given.scored,
-        pictures=given.pictures,
-        dataset=given.dataset.path.parent.name if given.dataset else "",
-        max_map_drop=max_map_drop,
-        adaround=adaround,
-        engines=maker,
-        reproduce=[shlex.join(["yolo12edge", *sys.argv[1:]])],
-        stage=stage,
-        overwrite=overwrite,
-    )
-    return done.artifact, [*done.verdict, f"The report card: {place / 'report.html'}"], done.result.held
-
-
-@contextmanager
-def stage(description: str, total: int, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a long step of an exporter; 0 steps means that their number is not known yet."""
-    from ._console import progress
-
-    with progress(description, total or None, unit=unit) as steps:
-        yield steps.update
 
 
 def _table(artifacts: list[Artifact]) -> Table:

@@ -259,13 +259,19 @@ def _manifest_rows(manifest: Manifest, *, lone: bool) -> list[tuple[str, str]]:
         ("format", f"{manifest.format}, {manifest.precision}"),
         (
             "input",
-            f"{spec.name}: {spec.batch}x3x{spec.height}x{spec.width} {spec.dtype}, {spec.layout}, {spec.color}, "
-            f"{spec.resize} padded with {spec.pad_value}, pixel * {spec.scale:.6g}",
+            f"{spec.name}: {'x'.join(map(str, spec.shape(spec.batch)))} {spec.dtype}, {spec.layout}, {spec.color}, "
+            f"{spec.resize} padded with {spec.pad_value}, pixel * {spec.scale:.6g}"
+            + (" in the graph" if spec.pixels else ""),
         ),
     ]
+    if spec.min_batch is not None:
+        rows.append(("batch", f"any from {spec.min_batch} to {spec.batch}"))
     for output in manifest.outputs:
         role = "boxes and scores" if output.role == "fused" else output.role
         rows.append(("output", f"{output.name}: {'x'.join(map(str, output.shape))} {output.dtype}, {role}"))
+    if manifest.nms_iou is not None:
+        rows.append(("suppression", f"in the graph, from IoU {manifest.nms_iou:g} on"))
+    rows += _engine_rows(manifest)
     if calibration := manifest.calibration:
         rows.append(
             (
@@ -310,6 +316,32 @@ def _manifest_rows(manifest: Manifest, *, lone: bool) -> list[tuple[str, str]]:
         ("checkpoint", f"sha256 {digest}" if (digest := manifest.provenance.checkpoint_sha256) else "not stated"),
         ("weights licence", _licence(manifest.provenance.weights_license)),
     ]
+
+
+def _engine_rows(manifest: Manifest) -> list[tuple[str, str]]:
+    """Return what is known of a TensorRT engine."""
+    from ..manifest import TENSORRT_FORMATS
+
+    if manifest.format not in TENSORRT_FORMATS:
+        return []
+    engine = manifest.engine
+    if engine is None:
+        return [("engine", "none yet: a device builds it at first use")]
+    also = [", also later versions"] * engine.version_compatible + [", also other GPUs"] * engine.hardware_compatible
+    rows = [
+        (
+            "engine",
+            f"{engine.library} {engine.version}, CUDA {engine.cuda or 'not there when it was built'}, for "
+            f"{', '.join(engine.architectures)} on {engine.platform}{''.join(also)}",
+        )
+    ]
+    if engine.plugins:
+        rows.append(("plugins", ", ".join(engine.plugins)))
+    if layers := manifest.report.layers:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in layers.precisions.items())
+        fused = f"{layers.fused_attention} of {layers.attention_blocks} attention blocks fused"
+        rows.append(("layers", f"{layers.total}: {kinds}; {fused}"))
+    return rows
 
 
 def _checkpoint_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:

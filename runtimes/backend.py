@@ -1,4 +1,4 @@
-"""``Backend``: the one thing an inference engine must be able to do."""
+"""``Backend``: the one thing an inference engine must be able to do, and what some can do beyond it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import BackendError
+from ..frame import Color
+from ..imaging.letterbox import Letterbox
+from ..preprocess import Preprocessor
 
-__all__ = ["Backend", "BindingBackend", "TensorInfo", "bind"]
+__all__ = ["Backend", "BindingBackend", "FrameBackend", "TensorInfo", "Workspace", "bind"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,53 @@ class BindingBackend(Backend, Protocol):
 
         Raises:
             BackendError: If the backend is closed, or refuses the arrays.
+        """
+
+
+class Workspace(Protocol):
+    """The memory of one inference, from frames to outputs, and the engine bound to it; for one thread at a time."""
+
+    @property
+    def outputs(self) -> Mapping[str, npt.NDArray[Any]]:
+        """By name, what ``run`` has brought; valid until the next ``run`` or ``close``."""
+
+    def fill(self, frame: Any, color: Color = "bgr", index: int = 0) -> Letterbox:
+        """Prepare a frame; return the geometry that brings boxes back.
+
+        Args:
+            frame: As in a call of the Runtime.
+            color: What the frame really is.
+            index: Place of the frame in the batch.
+
+        Raises:
+            InputError: If the frame is not such an image.
+            BackendError: If the backend is closed or fails.
+        """
+
+    def run(self) -> object:
+        """Run the model on what was filled in; other places hold grey, or what they held before.
+
+        Raises:
+            BackendError: If the backend is closed or fails.
+        """
+
+    def close(self) -> None:
+        """Give the memory back; called once, when nobody uses it."""
+
+
+@runtime_checkable
+class FrameBackend(Backend, Protocol):
+    """A backend that prepares frames where it runs: it brings the very picture there that a ``Preprocessor`` makes."""
+
+    def workspace(self, preprocessor: Preprocessor, batch: int) -> Workspace:
+        """Return memory for a batch of frames.
+
+        Args:
+            preprocessor: How frames are prepared.
+            batch: How many frames.
+
+        Raises:
+            BackendError: If the backend is closed, or has no memory left.
         """
 
 

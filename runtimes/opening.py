@@ -10,7 +10,7 @@ from ..artifact import Artifact, read_lone_manifest
 from ..errors import ArtifactError, InputError
 from ..foreign import model_in
 from ..machine import int8_saturates
-from ..manifest import Manifest
+from ..manifest import TENSORRT_FORMATS, Manifest
 from .backend import Backend, TensorInfo
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ def _engine(
     model: Path, manifest: Manifest, device: str, threads: int | None, hint: Hint, cache: Path | None
 ) -> Backend:
     """Load a model into the engine of its format."""
+    if manifest.format in TENSORRT_FORMATS:
+        return _tensorrt(model, manifest, device, hint, cache)
     if manifest.format == "openvino":
         from .openvino_backend import OpenVinoBackend
 
@@ -74,6 +76,18 @@ def _engine(
     from .torch_backend import TorchBackend
 
     return TorchBackend(model, manifest, device=device, threads=threads)
+
+
+def _tensorrt(model: Path, manifest: Manifest, device: str, hint: Hint, cache: Path | None) -> Backend:
+    """Load an engine of TensorRT; build it first where the artifact holds the model it is built from."""
+    from .tensorrt_backend import TensorRtBackend
+
+    if hint != "latency":
+        raise InputError(f"hint is for OpenVINO, and {model} is of format {manifest.format!r}", remedy="leave it out")
+    assert manifest.format in TENSORRT_FORMATS
+    if cache is not None:
+        raise InputError(f"cache is for engines that are built here, and {model} is one already", remedy="leave it out")
+    return TensorRtBackend(model, manifest=manifest, flavor=manifest.format, device=device)
 
 
 def warn_of_saturation(backend: Backend, manifest: Manifest) -> None:
@@ -98,21 +112,18 @@ def check_tensors(backend: Backend, manifest: Manifest) -> bool:
     """Refuse an engine whose inputs and outputs are not those of the manifest.
 
     Returns:
-        Whether the engine takes pixels, uint8, shape (1, height, width, 3), BGR, and does the rest in its graph.
+        Whether the engine takes pixels, uint8, shape (batch, height, width, 3), BGR, and does the rest in its graph.
 
     Raises:
         ArtifactError: If they are not.
     """
     spec = manifest.input
-    if spec.batch != 1:
-        raise ArtifactError(f"the model takes batches of {spec.batch}", expected="a model of batch 1")
-    if backend.inputs == (TensorInfo(spec.name, (1, spec.height, spec.width, 3), "uint8"),):
-        pixels = True
-        inputs = backend.inputs
-    else:
-        pixels = False
-        inputs = (TensorInfo(spec.name, (1, 3, spec.height, spec.width), spec.dtype),)
-    outputs = tuple(TensorInfo(output.name, output.shape, output.dtype) for output in manifest.outputs)
+    batch = spec.batch if spec.min_batch is None else None
+    as_pixels = TensorInfo(spec.name, (batch, spec.height, spec.width, 3), "uint8")
+    as_floats = TensorInfo(spec.name, (batch, 3, spec.height, spec.width), "float32")
+    pixels = spec.pixels or backend.inputs == (as_pixels,)
+    inputs = (as_pixels if pixels else as_floats,)
+    outputs = tuple(TensorInfo(output.name, (batch, *output.shape[1:]), output.dtype) for output in manifest.outputs)
     for kind, found, expected in (("inputs", backend.inputs, inputs), ("outputs", backend.outputs, outputs)):
         if sorted(found, key=_name) != sorted(expected, key=_name):
             raise ArtifactError(

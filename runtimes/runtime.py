@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from time import perf_counter_ns, time_ns
 from types import TracebackType
@@ -23,13 +24,14 @@ from ..errors import BackendError, InputError
 from ..frame import Color, Frame
 from ..manifest import Manifest
 from ..postprocess import Postprocessor
-from ..preprocess import InputBuffer, Preprocessor
+from ..preprocess import Preprocessor
 from ..thresholds import Thresholds
-from .backend import Backend, bind
+from .backend import Backend
 from .cores import physical_cores
 from .opening import check_tensors, open_engine, warn_of_saturation
 from .stream import Stream
 from .workers import Workers, closed_error
+from .workspace import Workspaces
 
 if TYPE_CHECKING:
     from .openvino_backend import Hint
@@ -40,15 +42,6 @@ _DEFAULT_THRESHOLDS = Thresholds()
 _NO_WAIT = nullcontext()
 _alive: WeakSet[Runtime] = WeakSet()
 _inherited: list[object] = []
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Workspace:
-    """The memory of one frame on its way: input, outputs, and the engine bound to both."""
-
-    input: InputBuffer
-    outputs: dict[str, npt.NDArray[Any]]
-    run: Callable[[], object]
 
 
 class Runtime:
@@ -71,16 +64,18 @@ class Runtime:
 
     Args:
         source: An artifact or its directory, a lone ``.onnx`` or OpenVINO ``.xml`` file with an embedded manifest or
-            exported by Ultralytics, or a ``.safetensors`` checkpoint, which runs in PyTorch.
+            exported by Ultralytics, or a ``.safetensors`` checkpoint, which runs in PyTorch. TensorRT engines run from
+            their artifact.
         device: As the engine names it: ``"cpu"``, ``"cuda"``, ``"tensorrt"``, ``"coreml"`` or ``"openvino"`` (ONNX
             Runtime's execution providers) for ONNX, ``"cpu"`` or ``"cuda"`` for PyTorch, ``"cpu"``, ``"gpu"``,
-            ``"gpu.1"`` or ``"npu"`` for OpenVINO. It is used or refused; ``"auto"`` takes the best that the engine can
-            start (``runtime.device`` says which).
+            ``"gpu.1"`` or ``"npu"`` for OpenVINO, ``"cuda"`` or ``"cuda:1"`` for TensorRT. It is used or refused;
+            ``"auto"`` takes the best that the engine can start (``runtime.device`` says which).
         threads: CPU threads of one inference; None takes the physical cores that this process may use.
         warmup: Inferences on a grey image before the constructor returns.
         hint: OpenVINO only: ``"latency"``, or ``"throughput"`` to get most done with ``batch`` and ``stream``, or for
             calls from several threads.
-        cache: ONNX and OpenVINO: folder where compiled models are kept, to load faster next time. It is trusted.
+        cache: ONNX, OpenVINO, and TensorRT artifacts whose engine is built here: folder where compiled models are kept,
+            to load faster next time. It is trusted. Engines of TensorRT go into the user's cache if it is None.
 
     Attributes:
         manifest: What the model is, and how it is fed and read.
@@ -138,7 +133,7 @@ class Runtime:
         self._process = os.getpid()
         self._backend = backend
         self._closed = False
-        self._idle: list[_Workspace] = []
+        self._pools: list[Workspaces] = []  # smallest batch first
         self.manifest = manifest
         try:
             pixels = check_tensors(backend, manifest)
@@ -156,14 +151,15 @@ class Runtime:
             self._engine_room = threading.BoundedSemaphore(self._parallel)
             self._workers = Workers(self._worker_count, size=2 * self._worker_count, finish=self._let_go)
             spec = manifest.input
-            workspace = self._new_workspace()
-            workspace.input.fill(np.full((spec.height, spec.width, 3), spec.pad_value, np.uint8))
-            for _ in range(warmup):
-                workspace.run()
-            self._idle.append(workspace)
+            least = spec.batch if spec.min_batch is None else spec.min_batch
+            grey = np.full((spec.height, spec.width, 3), spec.pad_value, np.uint8)
+            for batch in sorted({least, spec.batch}):
+                self._pools.append(Workspaces(backend, self.preprocessor, manifest, batch))
+                self._warm_up(self._pools[-1], grey, warmup)
+            self._single, self._group = self._pools[0], self._pools[-1]
             _alive.add(self)
         except BaseException:
-            backend.close()
+            self._let_go()
             raise
 
     def __call__(
@@ -188,7 +184,7 @@ class Runtime:
             BackendError: If the runtime is closed or belongs to another process, or the engine fails.
         """
         self._check_open()
-        return self._detect(frame, color, thresholds, perf_counter_ns(), time_ns(), _NO_WAIT)
+        return self._detect((frame,), color, thresholds, perf_counter_ns(), time_ns(), _NO_WAIT)[0]
 
     def batch(
         self,
@@ -199,7 +195,8 @@ class Runtime:
     ) -> list[Detections]:
         """Detect objects in several frames, which may differ in size.
 
-        The model takes one frame at a time; while it does, others are prepared and read out.
+        A model of batch 1 takes one frame at a time, others as many at a time as they can; while it does, others are
+        prepared and read out. ``timing`` of frames that the model took together is that of all of them.
 
         Args:
             frames: Each as in a single call.
@@ -214,11 +211,11 @@ class Runtime:
             BackendError: As for a single call; or in a callback of a result, which would wait for itself.
         """
         self._refuse_inside("batch")
-        futures: list[Future[Detections]] = []
+        futures: list[Future[list[Detections]]] = []
         try:
-            for frame in _iterator(frames):
-                futures.append(self.submit(frame, color=color, thresholds=thresholds))
-            return [future.result() for future in futures]
+            for group in self._groups(_iterator(frames)):
+                futures.append(self._submit(group, color, thresholds))
+            return [found for future in futures for found in future.result()]
         except BaseException:
             for future in futures:
                 future.cancel()
@@ -248,7 +245,8 @@ class Runtime:
         """
         self._check_open()
         received, now = perf_counter_ns(), time_ns()
-        return self._workers.submit(lambda: self._detect(frame, color, thresholds, received, now, self._engine_room))
+        room = self._engine_room
+        return self._workers.submit(lambda: self._detect((frame,), color, thresholds, received, now, room)[0])
 
     def stream(
         self,
@@ -333,59 +331,82 @@ class Runtime:
             "a Runtime cannot be sent to another process", remedy="send the path of the artifact, and open it there"
         )
 
+    def _submit(
+        self, frames: Sequence[npt.NDArray[Any] | Frame], color: Color, thresholds: Thresholds
+    ) -> Future[list[Detections]]:
+        self._check_open()
+        received, now = perf_counter_ns(), time_ns()
+        room = self._engine_room
+        return self._workers.submit(lambda: self._detect(frames, color, thresholds, received, now, room))
+
+    def _groups(self, frames: Iterator[npt.NDArray[Any] | Frame]) -> Iterator[Sequence[npt.NDArray[Any] | Frame]]:
+        """Cut frames into what the model takes at a time: if less than half of a batch is left, smaller batches."""
+        while group := list(islice(frames, self._group.batch)):
+            step = self._group.batch if 2 * len(group) >= self._group.batch else self._single.batch
+            for begin in range(0, len(group), step):
+                yield group[begin : begin + step]
+
     def _detect(
         self,
-        frame: npt.NDArray[Any] | Frame,
+        frames: Sequence[npt.NDArray[Any] | Frame],
         color: Color,
         thresholds: Thresholds,
         received: int,
         now: int,
         engine_room: AbstractContextManager[object],
-    ) -> Detections:
-        """Take one frame through all stages.
+    ) -> list[Detections]:
+        """Take frames through all stages, together.
 
         Args:
-            frame: As in a call.
+            frames: Each as in a call; no more than the model takes at a time.
             color: As in a call.
             thresholds: As in a call.
-            received: When the frame was handed in, by the monotonic clock.
+            received: When the frames were handed in, by the monotonic clock.
             now: The same by the wall clock.
             engine_room: Held while the engine runs.
         """
         if not isinstance(thresholds, Thresholds):
             raise InputError(f"thresholds is a {type(thresholds).__name__}", expected="Thresholds(…)")
-        image, stamp = (frame.image, frame.stamp_ns) if isinstance(frame, Frame) else (frame, None)
         begun = perf_counter_ns()
+        workspaces = self._single if len(frames) <= self._single.batch else self._group
+        workspace = workspaces.take()
         try:
-            workspace = self._idle.pop()  # a list's pop and append are atomic
-        except IndexError:
-            workspace = self._new_workspace()
-        try:
-            letterbox = workspace.input.fill(image, color)
+            letterboxes = [
+                workspace.fill(frame.image if isinstance(frame, Frame) else frame, color, index)
+                for index, frame in enumerate(frames)
+            ]
             prepared = perf_counter_ns()
             with engine_room:
                 entered = perf_counter_ns()
                 workspace.run()
             inferred = perf_counter_ns()
-            found = self.postprocessor(workspace.outputs, [letterbox], thresholds)[0]
+            found = self.postprocessor(workspace.outputs, letterboxes, thresholds)
         finally:
-            if not self._closed:
-                self._idle.append(workspace)
+            workspaces.give_back(workspace)
         timing = Timing(
             pre_ms=(prepared - begun) / 1e6,
             infer_ms=(inferred - entered) / 1e6,
             post_ms=(perf_counter_ns() - inferred) / 1e6,
             queue_ms=(begun - received + entered - prepared) / 1e6,
         )
-        return replace(found, timing=timing, stamp_ns=now if stamp is None else stamp)
+        return [
+            replace(detections, timing=timing, stamp_ns=now if (stamp := _stamp_of(frame)) is None else stamp)
+            for frame, detections in zip(frames, found, strict=True)
+        ]
 
-    def _new_workspace(self) -> _Workspace:
-        buffer = self.preprocessor.buffer()
-        outputs = {output.name: np.empty(output.shape, output.dtype) for output in self.manifest.outputs}
-        return _Workspace(buffer, outputs, bind(self._backend, {self.manifest.input.name: buffer.tensor}, outputs))
+    def _warm_up(self, workspaces: Workspaces, grey: npt.NDArray[np.uint8], count: int) -> None:
+        workspace = workspaces.take()
+        try:
+            for index in range(workspaces.batch):
+                workspace.fill(grey, "bgr", index)
+            for _ in range(count):
+                workspace.run()
+        finally:
+            workspaces.give_back(workspace)
 
     def _let_go(self) -> None:
-        self._idle.clear()
+        for workspaces in self._pools:
+            workspaces.close()
         self._backend.close()
 
     def _refuse_inside(self, method: str) -> None:
@@ -405,6 +426,10 @@ class Runtime:
             )
 
 
+def _stamp_of(frame: npt.NDArray[Any] | Frame) -> int | None:
+    return frame.stamp_ns if isinstance(frame, Frame) else None
+
+
 def _iterator(frames: Iterable[npt.NDArray[Any] | Frame]) -> Iterator[npt.NDArray[Any] | Frame]:
     try:
         return iter(frames)
@@ -421,7 +446,7 @@ def _whole(name: str, value: object, least: int, most: int) -> None:
 
 def _keep_after_fork() -> None:
     """Let a forked child never destroy an inherited engine: it would wait for threads that the child does not have."""
-    _inherited.extend((runtime._backend, list(runtime._idle)) for runtime in _alive)
+    _inherited.extend((runtime._backend, runtime._pools) for runtime in _alive)
 
 
 if hasattr(os, "register_at_fork"):

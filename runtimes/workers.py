@@ -7,14 +7,14 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Any, TypeVar
 
 from .. import background
-from ..detections import Detections
 from ..errors import BackendError
 
 __all__ = ["Workers", "closed_error"]
 
-Work = Callable[[], Detections]
+_Result = TypeVar("_Result")
 
 _END_S = 10.0  # how long the end of a program waits for what an engine is doing
 _log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class Workers:
     def __init__(self, count: int, *, size: int, finish: Callable[[], None]) -> None:
         self._count, self._size, self._finish = count, size, finish
         self._changed = threading.Condition()
-        self._waiting: deque[tuple[Future[Detections], Work]] = deque()
+        self._waiting: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._threads: list[threading.Thread] = []
         self._running = 0
         self._closing = False
@@ -43,13 +43,13 @@ class Workers:
         """Return whether this is one of the threads: who waits for other work there may wait for itself."""
         return threading.current_thread() in self._threads
 
-    def submit(self, work: Work) -> Future[Detections]:
+    def submit(self, work: Callable[[], _Result]) -> Future[_Result]:
         """Hand in work; waits while the queue is full, but not in a callback, which would wait for itself.
 
         Raises:
             BackendError: If it is closed.
         """
-        future: Future[Detections] = Future()
+        future: Future[_Result] = Future()
         inside = self.inside()
         with self._changed:
             while len(self._waiting) >= self._size and not self._closing and not inside:
@@ -104,7 +104,7 @@ class Workers:
             self._finish()
 
 
-def _do(future: Future[Detections], work: Work) -> None:
+def _do(future: Future[_Result], work: Callable[[], _Result]) -> None:
     if not future.set_running_or_notify_cancel():
         return
     try:

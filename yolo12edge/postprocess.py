@@ -31,6 +31,7 @@ class Postprocessor:
 
     def __init__(self, manifest: Manifest) -> None:
         self._outputs = {output.role: output for output in manifest.outputs}
+        self._nms_iou = manifest.nms_iou
 
     def __call__(
         self,
@@ -53,8 +54,15 @@ class Postprocessor:
 
         Raises:
             ArtifactError: If an output is missing or its shape is not the manifest's.
-            InputError: If there are more letterboxes than images, or a class asked for is not there.
+            InputError: If there are more letterboxes than images, a class asked for is not there, or the model has
+                already suppressed boxes that ``thresholds.iou`` would keep.
         """
+        if self._nms_iou is not None and thresholds.iou > self._nms_iou:
+            raise InputError(
+                f"thresholds.iou is {thresholds.iou}, but the model has already suppressed boxes at {self._nms_iou}",
+                expected=f"at most {self._nms_iou}",
+                remedy="export it again with another --nms, or without",
+            )
         if "fused" in self._outputs:
             fused = self._output(outputs, "fused")
             boxes, scores = _corners(fused[:, :4]), fused[:, 4:]

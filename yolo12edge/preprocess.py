@@ -16,7 +16,7 @@ from .frame import Color
 from .imaging.letterbox import Letterbox, plan_letterbox
 from .manifest import InputSpec
 
-__all__ = ["InputBuffer", "Preprocessor"]
+__all__ = ["InputBuffer", "Preprocessor", "check_frame", "to_8_bits"]
 
 _COLORS: tuple[Color, ...] = get_args(Color)
 _CHANNELS = {"bgr": 3, "rgb": 3, "gray": 1, "bgra": 4, "rgba": 4, "bgr16": 3, "rgb16": 3, "gray16": 1}
@@ -36,13 +36,13 @@ class Preprocessor:
 
     Args:
         spec: The input of the manifest.
-        pixels: Whether to stop after the letterbox, for an engine that does the rest in its graph: the tensors are
-            then uint8, shape (n, spec.height, spec.width, 3), BGR.
+        pixels: Whether to stop after the letterbox, for an engine that does the rest in its graph, even if the
+            manifest does not say so: the tensors are then uint8, shape (n, spec.height, spec.width, 3), BGR.
     """
 
     def __init__(self, spec: InputSpec, *, pixels: bool = False) -> None:
         self.spec = spec
-        self.pixels = pixels
+        self.pixels = pixels or spec.pixels
 
     def __call__(self, frame: npt.NDArray[Any], color: Color = "bgr") -> tuple[npt.NDArray[Any], Letterbox]:
         """Prepare one frame; the frame is never changed.
@@ -80,9 +80,9 @@ class Preprocessor:
         prepared = [self(frame) for frame in frames]
         return np.concatenate([tensor for tensor, _ in prepared]), [letterbox for _, letterbox in prepared]
 
-    def buffer(self) -> InputBuffer:
-        """Return memory to prepare one frame at a time in."""
-        return InputBuffer(self.spec, pixels=self.pixels)
+    def buffer(self, batch: int = 1) -> InputBuffer:
+        """Return memory to prepare so many frames in."""
+        return InputBuffer(self.spec, pixels=self.pixels, batch=batch)
 
 
 class InputBuffer:
@@ -91,41 +91,41 @@ class InputBuffer:
     Not for several threads at a time.
 
     Attributes:
-        tensor: What the engine takes; each ``fill`` overwrites it.
+        tensor: What the engine takes; each ``fill`` overwrites its place in the batch.
     """
 
-    def __init__(self, spec: InputSpec, *, pixels: bool) -> None:
+    def __init__(self, spec: InputSpec, *, pixels: bool, batch: int = 1) -> None:
         self.tensor: npt.NDArray[Any]
         self._spec = spec
         self._scale = np.float32(spec.scale)
-        self._letterbox: Letterbox | None = None  # whose padding is painted
-        canvas = np.empty((spec.height, spec.width, 3), np.uint8)
+        self._letterboxes: list[Letterbox | None] = [None] * batch  # whose padding is painted
         if pixels:
-            self._canvas, self._planes = canvas, None
-            self.tensor = canvas[None]
+            self._padding: Any = spec.pad_value
+            self._canvas, self._planes = None, None
+            self.tensor = np.full((batch, spec.height, spec.width, 3), self._padding, np.uint8)
         else:
-            self._canvas, self._planes = canvas, np.empty((3, spec.height, spec.width), np.uint8)
-            self.tensor = np.empty((1, 3, spec.height, spec.width), np.float32)
+            self._padding = np.float32(spec.pad_value) * self._scale
+            self._canvas = np.empty((spec.height, spec.width, 3), np.uint8)
+            self._planes = np.empty((3, spec.height, spec.width), np.uint8)
+            self.tensor = np.full((batch, 3, spec.height, spec.width), self._padding, np.float32)
 
-    def fill(self, frame: npt.NDArray[Any], color: Color = "bgr") -> Letterbox:
-        """Prepare a frame as ``Preprocessor`` does, into ``tensor``; return the geometry that brings boxes back.
+    def fill(self, frame: npt.NDArray[Any], color: Color = "bgr", index: int = 0) -> Letterbox:
+        """Prepare a frame as ``Preprocessor`` does, into ``tensor[index]``; return the geometry that brings boxes back.
 
         Raises:
             InputError: If the frame is of another type or shape, or empty, or there is no such colour.
         """
-        _check(frame, color)
-        spec = self._spec
+        check_frame(frame, color)
+        spec, place = self._spec, self.tensor[index]
         letterbox = plan_letterbox((frame.shape[0], frame.shape[1]), (spec.height, spec.width))
-        if letterbox != self._letterbox:
-            self._letterbox = None  # in case that painting fails half way
-            self._canvas[...] = spec.pad_value
-            if self._planes is not None:
-                self.tensor[...] = np.float32(spec.pad_value) * self._scale
-            self._letterbox = letterbox
+        if letterbox != self._letterboxes[index]:
+            self._letterboxes[index] = None  # in case that painting fails half way
+            place[...] = self._padding
+            self._letterboxes[index] = letterbox
         height, width = letterbox.resized_hw
         rows = slice(letterbox.pad_top, letterbox.pad_top + height)
         columns = slice(letterbox.pad_left, letterbox.pad_left + width)
-        inside = self._canvas[rows, columns]
+        inside = (place if self._canvas is None else self._canvas)[rows, columns]
         try:
             with _ONE_THREAD:
                 _resize_to_bgr(frame, color, inside)
@@ -133,7 +133,7 @@ class InputBuffer:
             raise InputError(f"OpenCV cannot resize a frame of shape {frame.shape}: {error.err}") from error
         if self._planes is not None:
             blue_green_red = cv2.split(inside, [plane[rows, columns] for plane in self._planes])
-            for plane, channel in zip(self.tensor[0], reversed(blue_green_red), strict=True):
+            for plane, channel in zip(place, reversed(blue_green_red), strict=True):
                 np.multiply(channel, self._scale, out=plane[rows, columns])
         return letterbox
 
@@ -190,7 +190,7 @@ def _resize_to_bgr(frame: npt.NDArray[Any], color: Color, out: npt.NDArray[np.ui
     if plain:
         return
     if color.endswith("16"):
-        resized = cv2.convertScaleAbs(resized, alpha=1 / 257)  # 65,535 / 257 = 255
+        resized = to_8_bits(resized)
     order = color.removesuffix("16")
     if order == "bgr":
         out[...] = resized
@@ -198,7 +198,17 @@ def _resize_to_bgr(frame: npt.NDArray[Any], color: Color, out: npt.NDArray[np.ui
         out[...] = cv2.cvtColor(np.ascontiguousarray(resized), _TO_BGR[order])
 
 
-def _check(frame: Any, color: Color) -> None:
+def to_8_bits(image: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
+    """Return an image of 16 bits, 0 to 65,535, in 8 bits, rounded."""
+    return np.asarray(cv2.convertScaleAbs(image, alpha=1 / 257), np.uint8)  # 65,535 / 257 = 255
+
+
+def check_frame(frame: Any, color: Color) -> None:
+    """Refuse what is no frame of this colour.
+
+    Raises:
+        InputError: If it is none, or there is no such colour.
+    """
     if not isinstance(color, str) or color not in _CHANNELS:
         raise InputError(f"there is no colour {color!r}", expected=", ".join(map(repr, _COLORS)))
     channels, dtype = _CHANNELS[color], "uint16" if color.endswith("16") else "uint8"
@@ -208,7 +218,9 @@ def _check(frame: Any, color: Color) -> None:
         raise InputError(
             f"the frame is a {type(frame).__name__}",
             expected=expected,
-            remedy="read the file first: yolo12edge.imaging.read_image(path)",
+            remedy="copy it to the CPU; only TensorRT engines take frames that lie on a GPU"
+            if hasattr(frame, "__cuda_array_interface__")
+            else "read the file first: yolo12edge.imaging.read_image(path)",
         )
     if frame.dtype != dtype:
         raise InputError(f"the frame has dtype {frame.dtype}", expected=expected, remedy=_dtype_remedy(frame))

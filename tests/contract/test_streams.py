@@ -258,10 +258,10 @@ def test_one_runtime_per_thread(source, scene_frames):
 def test_memory_is_flat_after_the_first_frames(runtime, scene_frames):
     for frame in scene_frames:
         runtime(frame)
-    buffers = list(runtime._idle)
+    buffers = list(runtime._single.idle)
     for frame in scene_frames * 3:
         runtime(frame)
-    assert runtime._idle == buffers
+    assert runtime._single.idle == buffers
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -168,7 +169,9 @@ def export(
             artifacts.append(artifact)
     results.print(_table(artifacts))
     written = [artifact.path for artifact in artifacts if artifact.path != source]
-    for line in [f"Written: {', '.join(map(str, written)) or 'nothing new'}", *lines]:
+    if maker is not None and not lines:
+        lines = [_unmeasured(artifacts[-1], on_device=on_device)]
+    for line in [f"Written: {', '.join(map(str, written)) or 'nothing new'}", *filter(None, lines)]:
         console.print(line, markup=False, soft_wrap=True)
     if not held:
         raise typer.Exit(1)
@@ -223,44 +226,56 @@ def _refuse_early(source: Path, given: ExportData, targets: list[Path], overwrit
             raise InputError(f"{target} is there already", remedy="add --overwrite, or choose another --out")
 
 
+def _unmeasured(artifact: Artifact, *, on_device: bool) -> str:
+    """Return what has not been seen of a TensorRT artifact, if anything."""
+    if on_device:
+        return "The device builds its engine when a Runtime first opens the artifact, and keeps it."
+    if artifact.manifest.report.latency is None and artifact.manifest.report.parity is None:
+        return "The engine cannot run on this machine: its ONNX was compared, not itself. Run `yolo12edge val` there."
+    return ""
+
+
 def _table(artifacts: list[Artifact]) -> Table:
-    """Return the report: one column an artifact."""
+    """Return the report: one column an artifact, and one for what the last was compared with."""
     from rich.table import Table
     from rich.text import Text
 
-    name = artifacts[0].path.name.removesuffix(f"-{artifacts[0].manifest.precision}")
-    table = Table(title=Text(f"Export of {name}"), title_justify="left")
-    table.add_column("")
-    for artifact in artifacts:
-        table.add_column(artifact.manifest.precision, justify="right", no_wrap=True)
+    stem = artifacts[0].path.name.removesuffix(f"-{artifacts[0].manifest.precision}")
+    table = Table(title=Text(f"Export of {stem}"), title_justify="left")
+    columns = {artifact.path.name: artifact.manifest.precision for artifact in artifacts}
     last = artifacts[-1].manifest.report
-    between = [""] * (len(artifacts) - 2)
-    rows: list[tuple[str, list[str]]] = [
-        ("model files", [f"{_bytes(artifact) / 1e6:.2f} MB" for artifact in artifacts]),
-    ]
-    parities = [artifact.manifest.report.parity for artifact in artifacts]
-    if parity := next(filter(None, parities), None):
-        boxes = ["" if item is None else f"{item.max_box_error_px:.1g} px" for item in parities]
-        scores = ["" if item is None else f"{item.max_score_error:.1g}" for item in parities]
-        rows += [(f"boxes differ from the source by, {parity.images} images", boxes), ("scores differ by", scores)]
+    own = artifacts[-1].path.name
+    reference = last.agreement.reference if last.agreement else own
+    if reference not in columns:
+        columns = {reference: "float in ONNX Runtime", **columns}
+    if last.budget is not None and last.budget.simulated:
+        columns[own] += ", simulated"
+    table.add_column("")
+    for heading in columns.values():
+        table.add_column(heading, justify="right", no_wrap=True)
+
+    def row(label: str, values: Mapping[str, str]) -> None:
+        table.add_row(Text(label), *(Text(values.get(name, "")) for name in columns))
+
+    row("model files", {artifact.path.name: f"{_bytes(artifact) / 1e6:.2f} MB" for artifact in artifacts})
+    parities = {artifact.path.name: parity for artifact in artifacts if (parity := artifact.manifest.report.parity)}
+    if parities:
+        images = next(iter(parities.values())).images
+        boxes = {name: f"{parity.max_box_error_px:.1g} px" for name, parity in parities.items()}
+        row(f"boxes differ from the source by, {images} images", boxes)
+        row("scores differ by", {name: f"{parity.max_score_error:.1g}" for name, parity in parities.items()})
     if accuracy := last.accuracy:
         where = f"{accuracy.dataset} {accuracy.split}, {accuracy.images} images"
-        rows += [
-            (f"AP50-95, {where}", [f"{accuracy.reference_ap:.4f}", *between, f"{accuracy.ap:.4f}"]),
-            ("AP50", [f"{accuracy.reference_ap50:.4f}", *between, f"{accuracy.ap50:.4f}"]),
-            ("AP75", [f"{accuracy.reference_ap75:.4f}", *between, f"{accuracy.ap75:.4f}"]),
-        ]
+        row(f"AP50-95, {where}", {reference: f"{accuracy.reference_ap:.4f}", own: f"{accuracy.ap:.4f}"})
+        row("AP50", {reference: f"{accuracy.reference_ap50:.4f}", own: f"{accuracy.ap50:.4f}"})
+        row("AP75", {reference: f"{accuracy.reference_ap75:.4f}", own: f"{accuracy.ap75:.4f}"})
     if agreement := last.agreement:
-        rows += [
-            (f"detections as float's, {agreement.images} images", ["", *between, f"{100 * agreement.f1:.1f} %"]),
-            ("confidence shift", ["", *between, f"{agreement.score_shift:+.4f}"]),
-        ]
+        row(f"detections as float's, {agreement.images} images", {own: f"{100 * agreement.f1:.1f} %"})
+        row("confidence shift", {own: f"{agreement.score_shift:+.4f}"})
     if latency := last.latency:
         where = f"{latency.engine}, {latency.threads} threads, {latency.device}"
-        times = [f"{latency.reference_median_ms:.2f} ms", *between, f"{latency.median_ms:.2f} ms"]
-        rows.append((f"engine, median; {where}", times))
-    for name, values in rows:
-        table.add_row(Text(name), *(Text(value) for value in values))
+        times = {reference: f"{latency.reference_median_ms:.2f} ms", own: f"{latency.median_ms:.2f} ms"}
+        row(f"engine, median; {where}", times)
     return table
 
 

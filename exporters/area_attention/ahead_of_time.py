@@ -1,4 +1,4 @@
-"""The Triton kernel as a TensorRT plugin whose PTX is baked into the engine: who runs it needs neither Python nor Triton.
+"""The Triton kernel as a TensorRT plugin whose PTX is baked into the engine: running that needs no Python, no Triton.
 
 TensorRT 10.9 or later builds it (``tensorrt.plugin.aot_impl``, experimental there); the C++ plugin serves older ones.
 """
@@ -111,41 +111,45 @@ def _register() -> None:
     """Give TensorRT the four functions of the plugin.
 
     It checks their annotations as objects, which those of this file are not: they are set by hand. It hands attributes
-    over by position, in the order of the collection that made the plugin: alphabetical, as ONNX writers leave them.
+    over by position, in the order in which the plugin got them: alphabetical, as ONNX writers leave them. They are
+    arrays of one element, because TensorRT turns such arrays into integers in a way that NumPy 2.4 refuses.
     """
+    import numpy as np
+    import numpy.typing as npt
     import tensorrt.plugin as trtp
 
-    desc, outputs = trtp.TensorDesc, tuple[trtp.TensorDesc]
+    desc, outputs_type, number = trtp.TensorDesc, tuple[trtp.TensorDesc], npt.NDArray[np.int32]
 
-    def describe(qkv: Any, area: int, heads: int) -> Any:
+    def describe(qkv: Any, area: Any, heads: Any) -> Any:
         out = qkv.like()
         out.shape_expr[1] = qkv.shape_expr[1] // 3
         return out
 
-    describe.__annotations__ = {"qkv": desc, "area": int, "heads": int, "return": desc}
+    describe.__annotations__ = {"qkv": desc, "area": number, "heads": number, "return": desc}
     trtp.register(PLUGIN_ID)(describe)
 
-    def tune(qkv: Any, area: int, heads: int, outputs: Any) -> Any:
+    def tune(qkv: Any, area: Any, heads: Any, outputs: Any) -> Any:
         return [trtp.AutoTuneCombination("FP16, FP16", "LINEAR", list(TILES))]
 
     tune.__annotations__ = {
         "qkv": desc,
-        "area": int,
-        "heads": int,
-        "outputs": outputs,
+        "area": number,
+        "heads": number,
+        "outputs": outputs_type,
         "return": list[trtp.AutoTuneCombination],
     }
     trtp.autotune(PLUGIN_ID)(tune)
 
-    def implement(qkv: Any, area: int, heads: int, outputs: Any, tactic: int) -> Any:
+    def implement(qkv: Any, area: Any, heads: Any, outputs: Any, tactic: int) -> Any:
         tile = TILES[tactic]
         images, _, height, width = qkv.shape_expr
-        run = height * width // area
+        areas, all_heads = int(area[0]), int(heads[0])
+        run = height * width // areas
         known = run.constant_value() if run.is_constant else None
-        kernel = compile_attention(tile, heads=heads, area=area, capability=_target["capability"], run=known)
+        kernel = compile_attention(tile, heads=all_heads, area=areas, capability=_target["capability"], run=known)
         launch = trtp.KernelLaunchParams()
         launch.grid_x = trtp.cdiv(run, tile.queries)
-        launch.grid_y = heads * area
+        launch.grid_y = all_heads * areas
         launch.grid_z = images
         launch.block_x = kernel.warps * 32
         launch.shared_mem = kernel.shared
@@ -153,9 +157,9 @@ def _register() -> None:
 
     implement.__annotations__ = {
         "qkv": desc,
-        "area": int,
-        "heads": int,
-        "outputs": outputs,
+        "area": number,
+        "heads": number,
+        "outputs": outputs_type,
         "tactic": int,
         "return": tuple[bytes, bytes, trtp.KernelLaunchParams, trtp.SymIntExprs],
     }

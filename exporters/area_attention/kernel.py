@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["area_attention", "area_attention_kernel"]
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def area_attention_kernel(  # type: ignore[no-untyped-def]
     qkv,
     run,

@@ -164,7 +164,9 @@ def half_scales(graph: GraphEdit) -> None:
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
             continue
         integers, scale = graph.constants.get(node.input[0]), graph.constants[node.input[1]]
-        near = np.maximum(scale.astype(np.float16), np.finfo(np.float16).smallest_subnormal).astype(np.float32)
+        near = np.maximum(scale.astype(np.float16), np.finfo(np.float16).smallest_subnormal)
+        # Half a step lower at the end of the range is the most that rounding down may cost.
+        near = np.where(near < scale * (1 - 0.5 / 127), np.nextafter(near, np.float16(np.inf)), near).astype(np.float32)
         rounded[node.input[1]] = near
         if integers is not None:
             ratio = (scale.astype(np.float64) / near).reshape(-1, *(1,) * (integers.ndim - 1))

@@ -51,9 +51,9 @@ def pixel_input(graph: GraphEdit, scale: float) -> None:
         weight = producers[weight].input[0]  # the integers
     graph.constants[weight] = np.ascontiguousarray(graph.constants[weight][:, ::-1])
     w = Writer(graph)
-    planes = w.node("Transpose", [images], f"{images}.planes", perm=[0, 3, 1, 2])
-    real = w.node("Cast", [planes], f"{images}.float", to=TensorProto.FLOAT)
-    scaled = w.node("Mul", [real, w.constant(f"{images}.scale", scale, np.float32)], f"{images}.scaled")
+    real = w.node("Cast", [images], f"{images}.float", to=TensorProto.FLOAT)  # TensorRT transposes no uint8
+    planes = w.node("Transpose", [real], f"{images}.planes", perm=[0, 3, 1, 2])
+    scaled = w.node("Mul", [planes, w.constant(f"{images}.factor", scale, np.float32)], f"{images}.scaled")
     _rename_input(readers[images], images, scaled)
     graph.nodes = [*w.nodes, *graph.nodes]
     batch, _, height, width = _shape(item)

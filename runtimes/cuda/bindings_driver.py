@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Sequence
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -31,19 +32,18 @@ class BindingsCuda:
 
     def __init__(self) -> None:
         try:
-            import cuda.bindings
-            from cuda.bindings import driver
-        except (ImportError, RuntimeError) as error:
+            driver = import_module("cuda.bindings.driver")
+            version = str(import_module("cuda.bindings").__version__)
+        except (ImportError, RuntimeError, AttributeError) as error:
             raise BackendError(
                 f"cuda-bindings cannot be imported: {error}", remedy="pip install --force-reinstall cuda-bindings"
             ) from error
-        version = str(getattr(cuda.bindings, "__version__", "0"))
         if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < (12, 6):
             raise BackendError(
                 f"cuda-bindings is {version}", expected="12.6 or newer", remedy="pip install -U cuda-bindings"
             )
         self.name = f"cuda-bindings {version}"
-        self._driver: ModuleType = driver
+        self._driver = driver
         self._started = False
 
     def device_count(self) -> int:
@@ -85,7 +85,7 @@ class BindingsDevice:
 
     def activate(self) -> None:
         """As ``CudaDevice`` has it."""
-        # Others (PyTorch, a second device) may have made theirs current meanwhile: asking is a fraction of a microsecond.
+        # Others (PyTorch, a second device) may have made theirs current meanwhile; asking is cheap.
         if not self._open:
             raise BackendError(f"CUDA device {self._index} has been closed")
         if int(self._do("tell which device is active", "cuCtxGetCurrent")) != self._context_address:

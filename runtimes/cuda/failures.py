@@ -34,10 +34,10 @@ _REMEDIES = {
     "CUDA_ERROR_MISALIGNED_ADDRESS": _RESTART,
     "CUDA_ERROR_ILLEGAL_INSTRUCTION": _RESTART,
     "CUDA_ERROR_LAUNCH_FAILED": _RESTART,
-    "CUDA_ERROR_LAUNCH_TIMEOUT": "the GPU also draws a desktop, which may not wait so long: use another, or a smaller batch",
+    "CUDA_ERROR_LAUNCH_TIMEOUT": "the GPU also draws a desktop, which does not wait so long: use another",
     "CUDA_ERROR_ECC_UNCORRECTABLE": "restart the machine; if it comes again, its memory is defective",
     "CUDA_ERROR_SYSTEM_NOT_READY": "start the services that the system needs, such as nvidia-fabricmanager",
-    "CUDA_ERROR_CONTEXT_IS_DESTROYED": "somebody reset the device (torch.cuda, cudaDeviceReset): start the process anew",
+    "CUDA_ERROR_CONTEXT_IS_DESTROYED": "somebody reset the device (cudaDeviceReset): start the process anew",
 }
 
 

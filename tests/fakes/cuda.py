@@ -9,6 +9,7 @@ is done only when the stream is synchronized: who reads a result too early finds
 from __future__ import annotations
 
 import ctypes
+import json
 import mmap
 import os
 import re
@@ -21,6 +22,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
+import cv2
 import numpy as np
 
 from yolo12edge.errors import BackendError
@@ -621,3 +623,27 @@ class FakeDevice:
         self.cuda.clock += work.milliseconds
         work.work()
         self.cuda.calls.append(("done", work.what))
+
+
+def _letterbox(device: FakeDevice, text: str, grid: tuple[int, int, int], values: tuple[Any, ...]) -> None:
+    """What ``runtimes/cuda/letterbox_kernel.py`` does, by OpenCV; only what the grid covers is written."""
+    source, output, pitch, height, width, step, red, green, blue, rows, columns, top, left, *rest = values
+    resized_height, resized_width, pad, *scale = rest
+    facts = json.loads(text.splitlines()[0].removeprefix("//"))
+    size = (height - 1) * pitch + width * step
+    strided = np.lib.stride_tricks.as_strided(device.view(source, size), (height, width, step), (pitch, step, 1))
+    resized = cv2.resize(np.ascontiguousarray(strided), (resized_width, resized_height), interpolation=cv2.INTER_LINEAR)
+    resized = resized.reshape(resized_height, resized_width, step)
+    canvas = np.full((rows, columns, 3), pad, np.uint8)
+    canvas[top : top + resized_height, left : left + resized_width] = resized[..., [red, green, blue]]
+    covered = slice(grid[1] * facts["rows"]), slice(grid[0] * facts["columns"])
+    if scale:
+        tensor = device.view(output, (3, rows, columns), np.float32)
+        tensor[(slice(None), *covered)] = (canvas.astype(np.float32) * scale[0]).transpose(2, 0, 1)[
+            (slice(None), *covered)
+        ]
+    else:
+        device.view(output, (rows, columns, 3))[covered] = canvas[..., ::-1][covered]
+
+
+KERNELS |= {"letterbox_float32": _letterbox, "letterbox_uint8": _letterbox}

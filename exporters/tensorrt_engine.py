@@ -134,7 +134,8 @@ def tensorrt_from_onnx(
     parity = _check_typed(model, manifest, maker.form, frames)
     finished, files = maker.files(model, manifest, progress=progress)
     if maker.on_device:
-        finished = msgspec.structs.replace(finished, report=Report(parity=parity))
+        if maker.form.attention != "plugin":
+            finished = msgspec.structs.replace(finished, report=Report(parity=parity))
     elif runs_engines(maker.format):
         with (
             tempfile.TemporaryDirectory() as folder,

@@ -1,11 +1,15 @@
-"""A camera on the network, for the tests of sources and of the commands that read them."""
+"""What several unit tests share: a camera on the network, a folder of pictures, a guard that takes a second."""
 
 from __future__ import annotations
 
+import importlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -85,3 +89,41 @@ def wait_until() -> Callable[[Callable[[], bool]], None]:
             time.sleep(0.005)
 
     return wait
+
+
+@pytest.fixture
+def folder(tmp_path: Path, scene_frames: list[np.ndarray]) -> Path:
+    """Three rendered scenes as files."""
+    path = tmp_path / "pictures"
+    path.mkdir()
+    for index, frame in enumerate(scene_frames[:3]):
+        cv2.imwrite(str(path / f"{index}.png"), frame)
+    return path
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One range method, two layers to rank and three timed calls: what is left of the guard takes a second."""
+    ranges = importlib.import_module("yolo12edge.calibration.tournament")
+    monkeypatch.setattr(ranges, "METHODS", ("minmax",))
+    monkeypatch.setattr(ranges, "_REPEATS", 2)
+    exporter = importlib.import_module("yolo12edge.exporters.int8")
+    monkeypatch.setattr(exporter, "_REPEATS", 3)
+    monkeypatch.setattr(exporter, "_LOSS_IMAGES", 2)
+    rank = ranges.rank_groups
+
+    def few(bench, recipe, **options):
+        readers = frozenset({"model.2.cv2.conv", "model.21.cv3.0.0.0.conv"})
+        keep = replace(bench.quantizer.placement(recipe), reads={"images": readers})
+        quantizer = SimpleNamespace(placement=lambda recipe: keep)
+        plain = bench.measure_loss
+
+        class Few:
+            def __init__(self):
+                self.quantizer, self.simulate = quantizer, bench.simulate
+
+            measure_loss = staticmethod(plain)
+
+        return rank(Few(), recipe, **options)
+
+    monkeypatch.setattr(exporter, "rank_groups", few)

@@ -26,15 +26,6 @@ def scenes(tmp_path_factory):
     return generate_scenes(tmp_path_factory.mktemp("scenes") / "data", train=5, val=3, size=96).path
 
 
-@pytest.fixture
-def folder(tmp_path, scene_frames):
-    path = tmp_path / "pictures"
-    path.mkdir()
-    for index, frame in enumerate(scene_frames[:3]):
-        cv2.imwrite(str(path / f"{index}.png"), frame)
-    return path
-
-
 def digest_of(artifact):
     return graph_digest(load_model(artifact.model_file.read_bytes()))
 

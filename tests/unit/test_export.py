@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from dataclasses import replace
-from types import SimpleNamespace
 
-import cv2
 import onnx
 import pytest
 import typer
@@ -29,15 +26,6 @@ command = importlib.import_module("yolo12edge.cli.export")
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
     return generate_scenes(tmp_path_factory.mktemp("scenes") / "data", train=4, val=3, size=96)
-
-
-@pytest.fixture
-def folder(tmp_path, scene_frames):
-    path = tmp_path / "pictures"
-    path.mkdir()
-    for index, frame in enumerate(scene_frames[:3]):
-        cv2.imwrite(str(path / f"{index}.png"), frame)
-    return path
 
 
 def test_same_checkpoint_same_bytes(tiny_checkpoint, tiny_onnx, tmp_path):
@@ -92,34 +80,6 @@ def test_an_export_that_disagrees_is_not_written(tiny_checkpoint, tmp_path, scen
 def test_nothing_is_overwritten_unasked(tiny_checkpoint, tiny_onnx):
     with pytest.raises(InputError):
         onnx_from_checkpoint(tiny_checkpoint, tiny_onnx.path, verify=False)
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """One range method, two layers to rank and three timed calls: what is left of the guard takes a second."""
-    ranges = importlib.import_module("yolo12edge.calibration.tournament")
-    monkeypatch.setattr(ranges, "METHODS", ("minmax",))
-    monkeypatch.setattr(ranges, "_REPEATS", 2)
-    exporter = importlib.import_module("yolo12edge.exporters.int8")
-    monkeypatch.setattr(exporter, "_REPEATS", 3)
-    monkeypatch.setattr(exporter, "_LOSS_IMAGES", 2)
-    rank = ranges.rank_groups
-
-    def few(bench, recipe, **options):
-        readers = frozenset({"model.2.cv2.conv", "model.21.cv3.0.0.0.conv"})
-        keep = replace(bench.quantizer.placement(recipe), reads={"images": readers})
-        quantizer = SimpleNamespace(placement=lambda recipe: keep)
-        plain = bench.measure_loss
-
-        class Few:
-            def __init__(self):
-                self.quantizer, self.simulate = quantizer, bench.simulate
-
-            measure_loss = staticmethod(plain)
-
-        return rank(Few(), recipe, **options)
-
-    monkeypatch.setattr(exporter, "rank_groups", few)
 
 
 def calibrated(artifact, folder):

@@ -241,7 +241,8 @@ def _table(artifacts: list[Artifact]) -> Table:
     from rich.text import Text
 
     stem = artifacts[0].path.name.removesuffix(f"-{artifacts[0].manifest.precision}")
-    table = Table(title=Text(f"Export of {stem}"), title_justify="left")
+    title = f"Export of {stem}"
+    table = Table(title=Text(title), title_justify="left", min_width=len(title))
     columns = {artifact.path.name: artifact.manifest.precision for artifact in artifacts}
     last = artifacts[-1].manifest.report
     own = artifacts[-1].path.name

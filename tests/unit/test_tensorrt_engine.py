@@ -1,0 +1,162 @@
+"""TensorRT artifacts as a user meets them: what is written, compared, said and refused."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from dataclasses import replace
+from importlib.util import find_spec
+
+import numpy as np
+import onnx
+import pytest
+import typer
+from onnx import numpy_helper
+
+from yolo12edge.artifact import Artifact, read_embedded_manifest
+from yolo12edge.errors import InputError, MissingDependencyError, VerificationError
+from yolo12edge.exporters import tensorrt_engine
+from yolo12edge.exporters.tensorrt_engine import EngineMaker, runs_engines, tensorrt_from_onnx
+from yolo12edge.exporters.tensorrt_onnx import TensorRtForm
+
+command = importlib.import_module("yolo12edge.cli.export")
+rtx = pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx is not installed")
+no_gpu = pytest.mark.skipif(
+    find_spec("tensorrt_rtx") is not None and runs_engines("tensorrt-rtx"), reason="this machine runs engines"
+)
+
+ON_DEVICE = EngineMaker(on_device=True)
+
+
+def test_what_the_device_builds_from_is_typed_onnx_and_was_compared(tiny_onnx, tmp_path, scene_frames):
+    artifact = tensorrt_from_onnx(tiny_onnx, tmp_path / "t", ON_DEVICE, images=scene_frames[:2])
+    manifest = Artifact.load(tmp_path / "t").manifest
+    assert manifest == artifact.manifest
+    assert (manifest.format, manifest.precision, manifest.engine) == ("tensorrt", "fp16", None)
+    assert manifest.report.parity.images == 2
+    assert 0 < manifest.report.parity.max_score_error < 0.2
+    assert read_embedded_manifest(artifact.model_file).format == "tensorrt"
+    types = {item.data_type for item in onnx.load(artifact.model_file).graph.initializer if ".conv.weight" in item.name}
+    assert types == {onnx.TensorProto.FLOAT16}
+
+
+@rtx
+@no_gpu
+def test_an_engine_is_a_plan_with_its_facts_and_says_nothing_that_was_not_measured(tiny_onnx, tmp_path, scene_frames):
+    steps = []
+    artifact = tensorrt_from_onnx(
+        tiny_onnx,
+        tmp_path / "t",
+        EngineMaker("tensorrt-rtx"),
+        images=scene_frames[:1],
+        progress=lambda done, total: steps.append((done, total)),
+    )
+    manifest = Artifact.load(tmp_path / "t").manifest
+    assert artifact.model_file.name == "model.engine"
+    assert manifest.engine.library == "tensorrt-rtx"
+    assert manifest.engine.architectures
+    assert manifest.provenance.versions["tensorrt-rtx"] == manifest.engine.version
+    assert manifest.report.parity is None
+    assert manifest.report.latency is None
+    assert steps[-1][0] == steps[-1][1] > 0
+
+
+def test_a_graph_that_disagrees_is_not_written(tiny_onnx, tmp_path, scene_frames, monkeypatch):
+    plain = tensorrt_engine.tensorrt_onnx
+
+    def wrong(model, manifest, form):
+        content, own = plain(model, manifest, form)
+        graph = onnx.load_from_string(content)
+        for item in graph.graph.initializer:
+            if item.name == "model.21.centres":
+                item.CopyFrom(numpy_helper.from_array(30 + numpy_helper.to_array(item), item.name))
+        return graph.SerializeToString(), own
+
+    monkeypatch.setattr(tensorrt_engine, "tensorrt_onnx", wrong)
+    with pytest.raises(VerificationError, match="differs from onnx"):
+        tensorrt_from_onnx(tiny_onnx, tmp_path / "t", ON_DEVICE, images=scene_frames[:1])
+    assert not (tmp_path / "t").exists()
+
+
+def test_a_selection_that_loses_detections_is_not_written(tiny_onnx, tmp_path, scene_frames):
+    few = replace(ON_DEVICE, form=TensorRtForm(candidates=2))
+    with pytest.raises(VerificationError, match="raise candidates"):
+        tensorrt_from_onnx(tiny_onnx, tmp_path / "t", few, images=scene_frames[:1])
+    assert not (tmp_path / "t").exists()
+    all_of_them = replace(ON_DEVICE, form=TensorRtForm(candidates=189, nms_iou=0.6))
+    artifact = tensorrt_from_onnx(tiny_onnx, tmp_path / "t", all_of_them, images=scene_frames[:1])
+    assert artifact.manifest.nms_iou == 0.6
+
+
+def test_pixels_and_batches_are_compared_in_their_own_form(tiny_onnx, tmp_path, scene_frames):
+    form = TensorRtForm(precision="fp32", uint8=True, batch=3, min_batch=1)
+    artifact = tensorrt_from_onnx(tiny_onnx, tmp_path / "t", replace(ON_DEVICE, form=form), images=scene_frames[:1])
+    spec = artifact.manifest.input
+    assert (spec.dtype, spec.layout, spec.color, spec.min_batch, spec.batch) == ("uint8", "NHWC", "BGR", 1, 3)
+    assert artifact.manifest.report.parity.max_box_error_px < 0.02
+
+
+def test_the_plugins_numbers_are_not_claimed(tiny_onnx, tmp_path, scene_frames):
+    """Its kernel runs in TensorRT alone: what was compared is the native form."""
+    form = TensorRtForm(attention="plugin")
+    artifact = tensorrt_from_onnx(tiny_onnx, tmp_path / "t", replace(ON_DEVICE, form=form), images=scene_frames[:1])
+    assert artifact.manifest.report.parity is None
+    assert "AreaAttention" in {node.op_type for node in onnx.load(artifact.model_file).graph.node}
+
+
+def test_what_half_precision_cannot_hold_stays_float(tiny_onnx, scene_frames, monkeypatch):
+    monkeypatch.setattr(tensorrt_engine, "half_overflows", lambda model, spec, frames: frozenset({"model.5.conv"}))
+    model = tiny_onnx.model_file.read_bytes()
+    made = tensorrt_engine.with_float_names(ON_DEVICE, model, tiny_onnx.manifest, scene_frames[:1])
+    assert made.form.float_names == {"model.5.conv"}
+    exact = replace(ON_DEVICE, form=TensorRtForm(precision="fp32"))
+    assert tensorrt_engine.with_float_names(exact, model, tiny_onnx.manifest, scene_frames[:1]) is exact
+
+
+def test_int8_is_simulated_as_typed_and_named_after_what_it_was_compared_with(
+    tiny_checkpoint, folder, tmp_path, capsys, quick
+):
+    with contextlib.suppress(typer.Exit):  # random weights may well miss the budget
+        command.export(tiny_checkpoint, format="tensorrt", int8=True, data=folder, on_device=True, out=tmp_path / "out")
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["tiny-tensorrt-fp16", "tiny-tensorrt-int8", "tiny.calibration.npz"]
+    manifest = Artifact.load(tmp_path / "out" / "tiny-tensorrt-int8").manifest
+    assert (manifest.format, manifest.precision, manifest.calibration.placement) == ("tensorrt", "int8", "tensorrt")
+    assert manifest.report.budget.simulated
+    assert manifest.report.agreement.reference == "tiny-fp32"  # the half-precision twin was not run
+    assert manifest.report.latency is None
+    graph = onnx.load(tmp_path / "out" / "tiny-tensorrt-int8" / "model.onnx").graph
+    zero_points = [item for item in graph.initializer if item.name.endswith("zero_point")]
+    assert zero_points
+    assert all(item.data_type == onnx.TensorProto.INT8 for item in zero_points)
+    assert not any(np.any(numpy_helper.to_array(item)) for item in zero_points)
+    printed = capsys.readouterr()
+    assert "int8, simulated" in printed.out
+    assert "not the target (tensorrt)" in printed.err.replace("\n", " ")
+
+
+def test_options_of_tensorrt_alone_are_refused_elsewhere(tiny_checkpoint, tmp_path):
+    with pytest.raises(InputError, match="--uint8, --on-device are for TensorRT"):
+        command.export(tiny_checkpoint, uint8=True, on_device=True, out=tmp_path / "o")
+    with pytest.raises(InputError, match="--target"):
+        command.export(tiny_checkpoint, format="tensorrt", int8=True, target="tensorrt", out=tmp_path / "o")
+    with pytest.raises(InputError, match="--timing-cache and --on-device contradict"):
+        command.export(
+            tiny_checkpoint, format="tensorrt", on_device=True, timing_cache=tmp_path / "c", out=tmp_path / "o"
+        )
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.skipif(find_spec("tensorrt") is not None, reason="tensorrt is installed")
+def test_without_the_library_the_device_can_build(tiny_checkpoint, tmp_path):
+    with pytest.raises(MissingDependencyError, match=r"--on-device .* pip install 'yolo12edge\[tensorrt\]'"):
+        command.export(tiny_checkpoint, format="tensorrt", out=tmp_path / "o")
+    assert not (tmp_path / "o").exists()
+
+
+def test_the_command_writes_what_it_says(tiny_checkpoint, tmp_path, capsys):
+    command.export(tiny_checkpoint, format="tensorrt", fp16=True, fp32=True, on_device=True, out=tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"tiny-tensorrt-fp16", "tiny-tensorrt-fp32"}
+    printed = capsys.readouterr()
+    assert "Export of tiny-tensorrt" in printed.out
+    assert "builds its engine when a Runtime first opens" in printed.err.replace("\n", " ")

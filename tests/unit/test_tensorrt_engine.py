@@ -68,8 +68,8 @@ def test_a_graph_that_disagrees_is_not_written(tiny_onnx, tmp_path, scene_frames
         content, own = plain(model, manifest, form)
         graph = onnx.load_from_string(content)
         for item in graph.graph.initializer:
-            if item.name == "model.21.centres":
-                item.CopyFrom(numpy_helper.from_array(30 + numpy_helper.to_array(item), item.name))
+            if item.name == "model.21.strides":
+                item.CopyFrom(numpy_helper.from_array(2 * numpy_helper.to_array(item), item.name))
         return graph.SerializeToString(), own
 
     monkeypatch.setattr(tensorrt_engine, "tensorrt_onnx", wrong)

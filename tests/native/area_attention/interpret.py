@@ -16,10 +16,10 @@ os.environ["TRITON_INTERPRET"] = "1"
 sys.path.insert(0, str(Path(__file__).parents[3]))
 warnings.simplefilter("ignore")
 
-import torch
+import torch  # noqa: E402
 
-from yolo12edge.exporters.area_attention.kernel import area_attention
-from yolo12edge.exporters.area_attention.tiles import Tile
+from yolo12edge.exporters.area_attention.kernel import area_attention  # noqa: E402
+from yolo12edge.exporters.area_attention.tiles import Tile  # noqa: E402
 
 
 def qkv_map(kind: str, shape: tuple[int, ...]) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """``DeviceArray``: a frame that lies on the GPU, from whichever library made it.
 
-By the CUDA array interface (CuPy, Numba, PyTorch, VPI ...) or by DLPack (those and JAX, CV-CUDA ...). Nothing is copied:
-what is found is where the frame lies and what keeps it there.
+By DLPack (PyTorch, CuPy, JAX, CV-CUDA ...) or, where a library has that alone, by the CUDA array interface (Numba,
+pycuda ...). Nothing is copied: what is found is where the frame lies and what keeps it there.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import getattr_static
 from typing import Any
 
 from ...errors import InputError
@@ -16,7 +17,7 @@ from ...errors import InputError
 __all__ = ["DeviceArray", "device_array", "is_on_device"]
 
 _LEGACY = 1  # CU_STREAM_LEGACY: what both interfaces call the default stream
-_CUDA, _CUDA_MANAGED = 2, 13  # kDLCUDA, kDLCUDAManaged
+_CPU, _CUDA, _CUDA_MANAGED = 1, 2, 13  # kDLCPU, kDLCUDA, kDLCUDAManaged
 _DEVICES = {1: "the CPU", 3: "page-locked memory of the CPU", 4: "OpenCL", 7: "Vulkan", 8: "Metal", 10: "ROCm"}
 _UNSIGNED = 1  # kDLUInt
 _TYPES = {0: "int", 1: "uint", 2: "float", 4: "bfloat", 5: "complex", 6: "bool"}
@@ -45,44 +46,49 @@ class DeviceArray:
 
 
 def is_on_device(frame: object) -> bool:
-    """Tell whether ``device_array`` is for this object: it is no array of the CPU."""
-    if hasattr(type(frame), "__array_interface__"):
-        return False
-    if hasattr(frame, "__cuda_array_interface__"):  # PyTorch has it for every tensor, and raises for those of the CPU
+    """Tell whether ``device_array`` is for this object: an array or capsule, and none of the CPU."""
+    if type(frame).__name__ == "PyCapsule":
         return True
-    try:
-        return bool(hasattr(frame, "__dlpack_device__") and int(frame.__dlpack_device__()[0]) != 1)
-    except (TypeError, ValueError, AttributeError, RuntimeError, BufferError):
-        return False
+    if _has(frame, "__dlpack_device__"):
+        try:
+            return _device_of(frame)[0] != _CPU
+        except InputError:
+            return False
+    return _has(frame, "__cuda_array_interface__")
 
 
-def device_array(frame: Any, *, stream: int) -> DeviceArray:
+def device_array(frame: Any, *, stream: int, device: int) -> DeviceArray:
     """Find a picture on the GPU.
 
     Args:
-        frame: What has ``__cuda_array_interface__``, ``__dlpack__``, or a DLPack capsule, which can be taken once.
-        stream: The CUDA stream that will read it; by DLPack, its maker lets this one wait. By the CUDA array interface,
-            the caller has to let it wait for ``DeviceArray.stream``.
+        frame: What has ``__dlpack__`` or ``__cuda_array_interface__``, or a DLPack capsule, which can be taken once.
+        stream: The CUDA stream that will read it. By DLPack, the frame's maker lets it wait until the frame is there;
+            by the CUDA array interface the caller has to, for ``DeviceArray.stream``.
+        device: Index of the GPU that will read it.
 
     Raises:
         InputError: If it lies elsewhere, is of another type or layout, or was taken before.
     """
     if type(frame).__name__ == "PyCapsule":
-        return _from_capsule(frame)
-    if hasattr(frame, "__cuda_array_interface__"):
+        return _from_capsule(frame, device)
+    if _has(frame, "__dlpack__"):
+        _check_device(*_device_of(frame), device)
+        try:
+            capsule = frame.__dlpack__(stream=stream)
+        except Exception as error:  # of any library: it requires a gradient, is read-only, is on its way ...
+            raise InputError(f"the frame cannot be taken by DLPack: {error}") from error
+        return _from_capsule(capsule, device)
+    if _has(frame, "__cuda_array_interface__"):
         return _from_interface(frame)
-    if not hasattr(frame, "__dlpack__"):
-        raise InputError(
-            f"the frame is a {type(frame).__name__}",
-            expected="an array on the GPU, with DLPack or the CUDA array interface",
-        )
-    kind, _ = _device_of(frame)
-    _check_device(kind)
-    try:
-        capsule = frame.__dlpack__(stream=stream)
-    except Exception as error:  # of any library: exported without memory of its own, requires a gradient ...
-        raise InputError(f"the frame cannot be taken by DLPack: {error}") from error
-    return _from_capsule(capsule)
+    raise InputError(
+        f"the frame is a {type(frame).__name__}",
+        expected="an array on the GPU, with DLPack or the CUDA array interface",
+    )
+
+
+def _has(frame: object, name: str) -> bool:
+    """Tell whether it is there without asking for it: some of PyTorch's properties raise."""
+    return getattr_static(frame, name, None) is not None
 
 
 def _from_interface(frame: Any) -> DeviceArray:
@@ -94,7 +100,8 @@ def _from_interface(frame: Any) -> DeviceArray:
         address = int(interface["data"][0])
         given = interface.get("strides")
         strides = None if given is None else tuple(int(stride) for stride in given)
-        stream = interface.get("stream")
+        # Version 2 does not tell what its maker still computes, which is most often in the default stream.
+        stream = interface.get("stream") if version > 2 else _LEGACY
         stream = None if stream is None else int(stream)
         masked = interface.get("mask") is not None
     except Exception as error:
@@ -159,7 +166,7 @@ class _Taken:
                 _deleter(deleter)(managed)
 
 
-def _from_capsule(capsule: object) -> DeviceArray:
+def _from_capsule(capsule: object, index: int) -> DeviceArray:
     if type(capsule).__name__ != "PyCapsule" or not _is_valid(capsule, b"dltensor"):
         raise InputError(
             "the frame is no DLPack capsule that can be taken",
@@ -169,7 +176,7 @@ def _from_capsule(capsule: object) -> DeviceArray:
     managed = _pointer(capsule, b"dltensor")
     tensor = _Managed.from_address(managed).tensor
     # Everything is checked before it is taken: a capsule that is refused stays as it was, and its maker frees it.
-    _check_device(tensor.device_type)
+    _check_device(tensor.device_type, tensor.device_id, index)
     if (tensor.code, tensor.bits, tensor.lanes) != (_UNSIGNED, 8, 1):
         name = f"{_TYPES.get(tensor.code, 'type ' + str(tensor.code))}{tensor.bits}" + f"x{tensor.lanes}" * (
             tensor.lanes != 1
@@ -193,12 +200,18 @@ def _device_of(frame: Any) -> tuple[int, int]:
         raise InputError(f"the frame does not say by DLPack where it lies: {error}") from error
 
 
-def _check_device(kind: int) -> None:
+def _check_device(kind: int, index: int, wanted: int) -> None:
     if kind not in (_CUDA, _CUDA_MANAGED):
         raise InputError(
             f"the frame lies on {_DEVICES.get(kind, f'a device of DLPack type {kind}')}",
             expected="memory of a CUDA device",
             remedy="give it as a NumPy array: numpy.from_dlpack(frame)" if kind in (1, 3) else "",
+        )
+    if kind == _CUDA and index != wanted:
+        raise InputError(
+            f"the frame lies on CUDA device {index}",
+            expected=f"device {wanted}",
+            remedy="copy it there, or open this device",
         )
 
 

@@ -1,8 +1,8 @@
 """CUDA by pycuda, for whom it is at hand and cuda-bindings is not; it binds no CUDA graphs.
 
-pycuda keeps a stack of contexts for each thread, and ends the process when a thread ends whose stack is not empty. So a
-context is on that stack only while pycuda is called, and the thread's current context, which the engine needs, is set by
-the driver itself.
+pycuda keeps a stack of contexts for each thread, and ends the process when a thread ends whose stack is not empty. So
+a context is on that stack only while pycuda is called, and the thread's current context, which the engine needs, is set
+by the driver itself.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class PyCudaDevice:
             del thing  # pycuda destroys it with its last reference, while the context is there
 
     def synchronize(self, stream: int) -> None:
-        """As ``CudaDevice`` has it; for a stream of somebody else, which pycuda cannot name, all of the device's work."""
+        """As ``CudaDevice`` has it; for a stream of others, which pycuda cannot name, all of the device's work."""
         with self._calling("finish the work of a stream"):
             own = self._things.get(("stream", stream))
             (self._driver.Context if own is None else own).synchronize()

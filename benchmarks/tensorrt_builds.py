@@ -1,0 +1,186 @@
+"""What TensorRT-RTX, which builds without a GPU, makes of the ONNX for TensorRT: does it build, how long, how large.
+
+``python benchmarks/tensorrt_builds.py`` prints a Markdown table. Scale n is built in every size, batch, precision and
+form of attention; the other scales, whose weights are random, once in FP16 and once in INT8. Nothing is run: this
+says nothing about speed on a GPU. ``--scales n s`` limits it, ``--quick`` builds scale n twice, to try the code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import product
+from pathlib import Path
+from time import perf_counter, process_time
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # this checkout, installed or not
+
+import msgspec
+import torch
+
+from yolo12edge.artifact import Artifact
+from yolo12edge.assets import DEMO_CHECKPOINT
+from yolo12edge.calibration.images import CalibrationImages, images_of_folder
+from yolo12edge.calibration.observe import observe
+from yolo12edge.calibration.quantize import Quantizer
+from yolo12edge.calibration.recipe import Recipe
+from yolo12edge.checkpoint import Checkpoint, CheckpointMeta
+from yolo12edge.data.scenes import render_scene
+from yolo12edge.errors import Yolo12EdgeError
+from yolo12edge.exporters import onnx_from_checkpoint
+from yolo12edge.exporters.tensorrt_onnx import TensorRtForm, tensorrt_onnx
+from yolo12edge.imaging.images import write_image
+from yolo12edge.machine import machine_summary
+from yolo12edge.manifest import Calibration, Manifest
+from yolo12edge.nn import ModelConfig, build_model
+from yolo12edge.runtimes.tensorrt_builder import build_plan
+
+SCALES = ("n", "s", "m", "l", "x")
+SIZES = (640, 1280)
+BATCHES = ({"batch": 1}, {"batch": 8}, {"batch": 8, "min_batch": 1})
+CLASSES = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One engine to build."""
+
+    scale: str
+    size: int
+    int8: bool
+    form: TensorRtForm
+
+    @property
+    def row(self) -> list[str]:
+        """The words of the table."""
+        form = self.form
+        batch = str(form.batch) if form.min_batch is None else f"{form.min_batch}-{form.batch}"
+        precision = f"int8 + {form.precision}" if self.int8 else form.precision
+        return [self.scale, str(self.size), batch, precision, form.attention]
+
+
+def main() -> None:
+    """Build, printing each row when it is known."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scales", nargs="+", choices=SCALES, default=SCALES)
+    parser.add_argument("--quick", action="store_true", help="two builds, to try the code")
+    given = parser.parse_args()
+    machine = machine_summary()
+    print(f"{machine['cpu']}, {machine['cores_usable']} cores; ", end="")
+    print(", ".join(f"{name} {version(name)}" for name in ("tensorrt_rtx", "onnx")) + "\n")
+    print("| scale | px | batch | types | attention | seconds | CPU seconds | ONNX MB | engine MB | warnings |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    for scale in given.scales:
+        with tempfile.TemporaryDirectory() as folder:
+            cases = list(quick_cases() if given.quick else cases_of(scale))
+            for size in sorted({case.size for case in cases}):
+                build_size(Path(folder), scale, size, [case for case in cases if case.size == size])
+
+
+def quick_cases() -> Iterator[Case]:
+    """Yield a float and an INT8 case."""
+    yield Case("n", 640, False, TensorRtForm())
+    yield Case("n", 640, True, TensorRtForm())
+
+
+def cases_of(scale: str) -> Iterator[Case]:
+    """Yield all cases of scale n, or two of another."""
+    if scale != "n":
+        yield Case(scale, 640, False, TensorRtForm())
+        yield Case(scale, 640, True, TensorRtForm())
+        return
+    for size, batch, (int8, precision), attention in product(
+        SIZES, BATCHES, ((False, "fp32"), (False, "fp16"), (True, "fp16")), ("native", "onnx")
+    ):
+        yield Case(scale, size, int8, TensorRtForm(precision=precision, attention=attention, **batch))
+    yield Case(scale, 640, True, TensorRtForm(precision="fp32"))
+    yield Case(scale, 640, False, TensorRtForm(uint8=True, candidates=2048))
+
+
+def build_size(folder: Path, scale: str, size: int, cases: list[Case]) -> None:
+    """Export a scale at one image size and build its cases."""
+    source = onnx_from_checkpoint(
+        checkpoint_of(folder, scale), folder / f"{scale}-{size}", image_size=size, verify=False
+    )
+    model = source.model_file.read_bytes()
+    quantized = quantize(folder, source) if any(case.int8 for case in cases) else model
+    for case in cases:
+        manifest = with_calibration(source.manifest) if case.int8 else source.manifest
+        content, own = tensorrt_onnx(quantized if case.int8 else model, manifest, case.form)
+        wall, cpu = perf_counter(), process_time()
+        try:
+            built = build_plan(content, msgspec.structs.replace(own, format="tensorrt-rtx"), "tensorrt-rtx")
+        except Yolo12EdgeError as error:
+            result = ["", "", f"{len(content) / 1e6:.1f}", "none", str(error)]
+        else:
+            said = Counter(built.warnings)
+            result = [
+                f"{perf_counter() - wall:.1f}",
+                f"{process_time() - cpu:.1f}",
+                f"{len(content) / 1e6:.1f}",
+                f"{len(built.plan) / 1e6:.1f}",
+                "; ".join(f"{text} ({count})" for text, count in said.items()) or "none",
+            ]
+        print("| " + " | ".join([*case.row, *result]) + " |", flush=True)
+
+
+def checkpoint_of(folder: Path, scale: str) -> Path:
+    """Return the bundled checkpoint for scale n; else write one with random weights."""
+    if scale == "n":
+        return DEMO_CHECKPOINT
+    path = folder / f"{scale}.safetensors"
+    if not path.exists():
+        torch.manual_seed(0)
+        model = build_model(ModelConfig(scale=scale, num_classes=CLASSES))
+        meta = CheckpointMeta(
+            scale=scale,
+            variant=model.config.variant,
+            class_names=[str(index) for index in range(CLASSES)],
+            image_size=640,
+            bn_eps=model.config.bn_eps,
+            mlp_ratio=model.config.mlp_ratio,
+            residual=model.config.residual,
+            areas=model.config.areas,
+            source="trained",
+            weights_license=None,
+            training={},
+        )
+        Checkpoint(meta, dict(model.state_dict())).save(path)
+    return path
+
+
+def quantize(folder: Path, source: Artifact) -> bytes:
+    """Return the INT8 form, calibrated on one scene: its accuracy is nobody's concern here."""
+    model = source.model_file.read_bytes()
+    return Quantizer(model, observe(model, pictures(folder), source.manifest.input, threads=1))(Recipe("tensorrt"))
+
+
+def pictures(folder: Path) -> CalibrationImages:
+    """Draw a picture to calibrate on."""
+    place = folder / "pictures"
+    place.mkdir(exist_ok=True)
+    write_image(place / "0.png", render_scene(seed=0, split="builds", index=0, size=640).image)
+    return images_of_folder(place)
+
+
+def with_calibration(manifest: Manifest) -> Manifest:
+    """Return the manifest of the INT8 form."""
+    calibration = Calibration(
+        method="mse",
+        split="",
+        images=[],
+        images_digest="0" * 64,
+        placement="tensorrt",
+        float_nodes=[],
+        reduced_range=False,
+    )
+    return msgspec.structs.replace(manifest, precision="int8", calibration=calibration)
+
+
+if __name__ == "__main__":
+    main()

@@ -17,7 +17,6 @@ _REMEDIES = {
     "CUDA_ERROR_OUT_OF_MEMORY": _SMALLER,
     "CUDA_ERROR_NOT_INITIALIZED": _INSTALL,
     "CUDA_ERROR_STUB_LIBRARY": "take the stub libcuda.so.1 out of LD_LIBRARY_PATH: the driver's own is needed",
-    "CUDA_ERROR_INSUFFICIENT_DRIVER": _NEWER,
     "CUDA_ERROR_CALL_REQUIRES_NEWER_DRIVER": _NEWER,
     "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH": "restart the machine: the driver was updated while it ran",
     "CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE": "remove the CUDA compatibility package, or install a newer driver",

@@ -40,7 +40,6 @@ _NAMES = {
     "PTX JIT compilation failed": "CUDA_ERROR_INVALID_PTX",
     "JIT compiler library not found": "CUDA_ERROR_JIT_COMPILER_NOT_FOUND",
     "no kernel image": "CUDA_ERROR_NO_BINARY_FOR_GPU",
-    "driver version is insufficient": "CUDA_ERROR_INSUFFICIENT_DRIVER",
     "driver version mismatch": "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",
     "illegal memory access": "CUDA_ERROR_ILLEGAL_ADDRESS",
     "misaligned address": "CUDA_ERROR_MISALIGNED_ADDRESS",

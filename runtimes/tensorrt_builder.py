@@ -101,8 +101,13 @@ def _build(
     device: CudaDevice | None,
     progress: BuildProgress,
 ) -> BuiltPlan:
-    blocks, operators = _look_into(onnx)
-    load_plugins(trt, operators)
+    blocks, plugins, kinds = _look_into(onnx)
+    if flavor == "tensorrt-rtx" and "NonMaxSuppression" in kinds:
+        raise ExportError(
+            "tensorrt-rtx has no kernel that suppresses overlapping boxes",
+            remedy="export without suppression in the graph: the Runtime does it",
+        )
+    load_plugins(trt, plugins)
     keeper = LogKeeper(trt)
     builder = _builder(trt, keeper)
     # Since 11 all networks are strongly typed, and those of TensorRT for RTX always were.
@@ -128,7 +133,7 @@ def _build(
     plan = bytes(built)
     if cache is not None and (unsaved := save_timing_cache(config, options)) is not None:
         warnings.append(unsaved)
-    facts = _facts(trt, flavor, options, device, operators)
+    facts = _facts(trt, flavor, options, device, plugins)
     layers = None
     if device is not None:
         layers, unread = _inspect(trt, keeper, plan, facts, device, blocks)
@@ -172,19 +177,22 @@ def _builder(trt: ModuleType, keeper: LogKeeper) -> Any:
     return builder
 
 
-def _look_into(onnx: bytes) -> tuple[int, list[str]]:
-    """Return how many attention blocks a model has, and its own operators as ``namespace::name``."""
+def _look_into(onnx: bytes) -> tuple[int, list[str], set[str]]:
+    """Return how many attention blocks a model has, its plugins as ``namespace::name``, and ONNX's operators in it."""
     blocks: set[str] = set()
-    operators: dict[str, None] = {}
+    plugins: dict[str, None] = {}
+    kinds: set[str] = set()
     try:
         for name, operator, domain in _nodes(onnx):
             if (block := attention_block(name)) is not None:
                 blocks.add(block)
-            if domain not in ("", "ai.onnx", "com.microsoft"):
-                operators[f"{domain}::{operator}"] = None
+            if domain in ("", "ai.onnx"):
+                kinds.add(operator)
+            else:
+                plugins[f"{domain}::{operator}"] = None
     except (NotProtobufError, UnicodeDecodeError) as error:
         raise ExportError(f"the model is not ONNX, or is damaged: {error}", remedy="export it again") from error
-    return len(blocks), list(operators)
+    return len(blocks), list(plugins), kinds
 
 
 def _nodes(onnx: bytes) -> Iterator[tuple[str, str, str]]:
@@ -253,7 +261,7 @@ def _failure(keeper: LogKeeper, flavor: Flavor) -> BackendError:
 
 
 def _facts(
-    trt: ModuleType, flavor: Flavor, options: BuildOptions, device: CudaDevice | None, operators: list[str]
+    trt: ModuleType, flavor: Flavor, options: BuildOptions, device: CudaDevice | None, plugins: list[str]
 ) -> EngineFacts:
     if flavor == "tensorrt-rtx":
         architectures = target_architectures(trt, options)
@@ -269,7 +277,7 @@ def _facts(
         # Without a target, an engine of TensorRT for RTX also holds code that the driver compiles for newer GPUs.
         hardware_compatible=options.hardware_compatible if flavor == "tensorrt" else not options.architectures,
         version_compatible=options.version_compatible,
-        plugins=[name for name in operators if not _is_baked_in(trt, name)],
+        plugins=[name for name in plugins if not _is_baked_in(trt, name)],
     )
 
 

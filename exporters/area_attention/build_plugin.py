@@ -73,5 +73,7 @@ def build_plugin(out: str | Path, *, include_dir: str | Path, architectures: Seq
 def _run(command: Sequence[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        last = "\n".join(f"{done.stdout}\n{done.stderr}".strip().splitlines()[-12:])
-        raise ExportError(f"the plugin could not be built:\n{last}", remedy="see the message of the compiler above")
+        lines = f"{done.stdout}\n{done.stderr}".strip().splitlines()
+        first = [index for index, line in enumerate(lines) if "error" in line.lower()] or [len(lines) - 8]
+        told = "\n".join(lines[max(0, first[0]) :][:8])
+        raise ExportError(f"the plugin could not be built:\n{told}", remedy="see what the compiler says above")

@@ -21,7 +21,9 @@ extern "C" __attribute__((visibility("default"))) cudaError_t yolo12edge_area_at
     void const* qkv, void* out, int images, int heads, int area, int run, cudaStream_t stream) {
     using namespace yolo12edge;
     constexpr int kLargestGrid = 65535;
-    if (images < 1 || heads < 1 || area < 1 || run < 1 || images > kLargestGrid || heads > kLargestGrid / area) {
+    constexpr int kMostTokens = INT32_MAX / kChannels;
+    if (images < 1 || heads < 1 || area < 1 || run < 1 || images > kLargestGrid || heads > kLargestGrid / area ||
+        run > kMostTokens / area) {
         return cudaErrorInvalidValue;
     }
     dim3 const grid((run + kQueries - 1) / kQueries, heads * area, images);

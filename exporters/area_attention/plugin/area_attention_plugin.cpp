@@ -20,6 +20,7 @@ constexpr char const* kName = "AreaAttention";
 constexpr char const* kVersion = "1";
 constexpr char const* kNamespace = "yolo12edge";
 constexpr int64_t kHeadChannels = 32;
+constexpr int64_t kMostTokens = INT32_MAX / kHeadChannels;  // the kernel counts within a head in 32 bits
 constexpr int32_t kFailure = -1;
 
 ILoggerFinder* logger_finder = nullptr;
@@ -50,8 +51,8 @@ bool fit(Dims const& qkv, Dims const& out, Attributes const& attributes) noexcep
     }
     if (known(qkv.d[2]) && known(qkv.d[3])) {
         int64_t const tokens = int64_t{qkv.d[2]} * int64_t{qkv.d[3]};
-        if (tokens % attributes.area != 0 || tokens > INT32_MAX / 4) {
-            log_error("AreaAttention: height * width must be a multiple of area");
+        if (tokens % attributes.area != 0 || tokens > kMostTokens) {
+            log_error("AreaAttention: height * width must be a multiple of area, and below 2^26");
             return false;
         }
     }

@@ -35,11 +35,12 @@ YOLO12EDGE_DEVICE void load_tile(Tile& tile, Half const* map, int tokens, int fi
         int const channel = i / kVectors;
         int const token = i % kVectors * kVector;
         Half* const to = &tile.rows[channel * kRow + token];
-        Half const* const from = map + static_cast<size_t>(channel) * tokens + first + token;
+        Half const* const from = map + (channel * tokens + first + token);  // within a head: 32 bits do
         if constexpr (kAligned) {  // of a vector, all tokens are in the run or none
             bool const valid = first + token < run;
             copy16(to, valid ? from : map, valid);
         } else {
+#pragma unroll 1  // ragged sizes are rare; unrolled, this loop takes registers from the others
             for (int j = 0; j < kVector; ++j) {
                 to[j] = first + token + j < run ? from[j] : halved(0.0f);
             }
@@ -191,7 +192,7 @@ YOLO12EDGE_DEVICE void attend(Shared& shared, Half const* qkv, Half* out, int he
                 struct alignas(16) Vector {
                     Half halves[kVector];
                 };
-                *reinterpret_cast<Vector*>(target + static_cast<size_t>(i / kVectors) * tokens + token) =
+                *reinterpret_cast<Vector*>(target + (i / kVectors * tokens + token)) =
                     *reinterpret_cast<Vector const*>(&shared.queries.rows[i / kVectors * kRow + token]);
             }
         }
@@ -199,7 +200,7 @@ YOLO12EDGE_DEVICE void attend(Shared& shared, Half const* qkv, Half* out, int he
         for (int i = thread(); i < kChannels * kQueries; i += kThreads) {
             int const token = i % kQueries;
             if (first_query + token < run) {
-                target[static_cast<size_t>(i / kQueries) * tokens + token] =
+                target[i / kQueries * tokens + token] =
                     shared.queries.rows[i / kQueries * kRow + token];
             }
         }

@@ -508,7 +508,7 @@ def test_what_half_precision_cannot_hold_stays_float32(float_source, frames, ima
 
 def test_a_trained_model_fits_half_precision(float_source, frames):
     assert half_overflows(float_source.content, float_source.manifest.input, frames) == frozenset()
-    assert LARGEST_ON_IMAGES == 65504 / 4
+    assert LARGEST_ON_IMAGES == 65504 / 8
     with pytest.raises(InputError, match="no image"):
         half_overflows(float_source.content, float_source.manifest.input, [])
 

@@ -10,7 +10,7 @@ from ..artifact import Artifact, read_lone_manifest
 from ..errors import ArtifactError, InputError
 from ..foreign import model_in
 from ..machine import int8_saturates
-from ..manifest import TENSORRT_FORMATS, Manifest
+from ..manifest import PLAN_SUFFIX, TENSORRT_FORMATS, Manifest
 from .backend import Backend, TensorInfo
 
 if TYPE_CHECKING:
@@ -32,13 +32,19 @@ def open_engine(
         artifact = source if isinstance(source, Artifact) else Artifact.load(path)
         manifest, model = artifact.manifest, artifact.model_file
         if manifest.format == "torch":
-            raise ArtifactError(f"{path} is an artifact of format 'torch'", expected="'onnx' or 'openvino'")
+            raise ArtifactError(f"{path} is an artifact of format 'torch'", expected="one that runs, such as 'onnx'")
         if manifest.format == "openvino" and model.suffix.lower() == ".xml":
             artifact.file(Path(manifest.files[0].path).with_suffix(".bin").as_posix())  # read too, so it must be listed
     elif not path.exists():
         raise InputError(f"{path} does not exist", expected="an artifact, an .onnx or .xml file or a checkpoint")
     elif path.suffix in (".onnx", ".xml"):
         manifest, model = read_lone_manifest(path), path
+    elif path.suffix == PLAN_SUFFIX:
+        raise InputError(
+            f"{path} is a lone TensorRT engine, which does not say how it is fed and where it runs",
+            expected="the artifact directory that 'yolo12edge export --format tensorrt' wrote",
+            remedy="name that directory; of an engine that another tool made, name the .onnx file it was built from",
+        )
     elif path.suffix == ".safetensors":
         from .torch_backend import manifest_for_checkpoint
 
@@ -85,9 +91,9 @@ def _tensorrt(model: Path, manifest: Manifest, device: str, hint: Hint, cache: P
     if hint != "latency":
         raise InputError(f"hint is for OpenVINO, and {model} is of format {manifest.format!r}", remedy="leave it out")
     assert manifest.format in TENSORRT_FORMATS
-    if cache is not None:
+    if cache is not None and manifest.engine is not None:
         raise InputError(f"cache is for engines that are built here, and {model} is one already", remedy="leave it out")
-    return TensorRtBackend(model, manifest=manifest, flavor=manifest.format, device=device)
+    return TensorRtBackend(model, manifest=manifest, flavor=manifest.format, device=device, cache=cache)
 
 
 def warn_of_saturation(backend: Backend, manifest: Manifest) -> None:

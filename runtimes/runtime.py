@@ -172,7 +172,8 @@ class Runtime:
         """Detect objects in one frame.
 
         Args:
-            frame: uint8, shape (height, width, 3), BGR, any size, views of any layout; or a ``Frame`` of such.
+            frame: uint8, shape (height, width, 3), BGR, any size, views of any layout; or a ``Frame`` of such. TensorRT
+                also takes arrays on its GPU, by DLPack or the CUDA array interface, and copies nothing.
             color: What the frame really is, if not BGR.
             thresholds: What to keep.
 

@@ -31,11 +31,13 @@ class TensorRtBackend:
     CPU and GPU share it, as on Jetson, nothing is copied.
 
     Args:
-        plan: The engine as TensorRT wrote it, a file or its content.
-        manifest: Of the artifact; ``manifest.engine`` says what the engine was built with and for.
+        plan: The engine as TensorRT wrote it, a file or its content; or the ``.onnx`` file that it is built from, which
+            is done once for a device and can take minutes.
+        manifest: Of the artifact; ``manifest.engine`` says what an engine was built with and for.
         flavor: The library.
         device: ``"auto"`` and ``"cuda"`` are the first GPU as CUDA orders them, ``"cuda:1"`` the second. It is used or
             refused.
+        cache: Folder where engines are kept that are built here; None is the user's. What lies there is trusted.
 
     Raises:
         InputError: If there can be no such device.
@@ -48,8 +50,10 @@ class TensorRtBackend:
     threads = 1  # of the CPU: it only puts work into a stream
     parallel = 2  # while one computes, what another needs is copied
 
-    def __init__(self, plan: Path | bytes, *, manifest: Manifest, flavor: Flavor, device: str = "auto") -> None:
-        self._plan = LoadedPlan(plan, manifest, flavor=flavor, device=device)
+    def __init__(
+        self, plan: Path | bytes, *, manifest: Manifest, flavor: Flavor, device: str = "auto", cache: Path | None = None
+    ) -> None:
+        self._plan = LoadedPlan(plan, manifest, flavor=flavor, device=device, cache=cache)
         # How much work suppression is depends on the boxes, so that it cannot be recorded once for all.
         self._capture = manifest.nms_iou is None
         facts = self._plan.device.facts

@@ -79,10 +79,14 @@ class Lane:
 
     def __enter__(self) -> Lane:
         self._lock.acquire()
-        if self._closing or self.plan.closed:
+        try:
+            if self._closing:
+                raise BackendError("this TensorRT backend is closed")
+            self.plan.check_open()
+            self.plan.device.activate()
+        except BaseException:
             self._leave()
-            raise BackendError("this TensorRT backend is closed")
-        self.plan.device.activate()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -56,10 +56,11 @@ class LoadedPlan:
     Who uses it calls ``join`` and ``leave``; after ``close`` it goes with the last of them.
 
     Args:
-        plan: The file that TensorRT wrote, or its content.
+        plan: As in ``TensorRtBackend``.
         manifest: Of the artifact.
         flavor: The library.
         device: As in ``TensorRtBackend``.
+        cache: As in ``TensorRtBackend``.
 
     Attributes:
         name: The library and its version.
@@ -79,14 +80,10 @@ class LoadedPlan:
         ArtifactError: If the engine is damaged, not for this device or library, or its tensors cannot be fed.
     """
 
-    def __init__(self, plan: Path | bytes, manifest: Manifest, *, flavor: Flavor, device: str) -> None:
+    def __init__(
+        self, plan: Path | bytes, manifest: Manifest, *, flavor: Flavor, device: str, cache: Path | None
+    ) -> None:
         self.index = device_index(device)
-        facts = manifest.engine
-        if facts is None:
-            raise ArtifactError(
-                "the manifest does not say what the engine was built for",
-                remedy="export it with yolo12edge, which writes that down",
-            )
         self.trt = import_tensorrt(flavor)
         self.name = f"{flavor} {self.trt.__version__}"
         self.closed = False
@@ -99,6 +96,7 @@ class LoadedPlan:
         with ExitStack() as stack:
             self.device = _open_device(self.index, device)
             stack.callback(quietly, self.device.close)
+            plan, facts = self._built(plan, manifest, flavor, cache)
             load_plugins(self.trt, facts.plugins)
             check_plan(plan, facts, trt=self.trt, device=self.device.facts)
             self.device.activate()
@@ -180,8 +178,23 @@ class LoadedPlan:
         return os.getpid() == self._process
 
     def __del__(self) -> None:
-        if getattr(self, "_stack", None) is not None:
-            self._release()
+        if hasattr(self, "_stack"):
+            self.close()
+
+    def _built(
+        self, plan: Path | bytes, manifest: Manifest, flavor: Flavor, cache: Path | None
+    ) -> tuple[Path | bytes, EngineFacts]:
+        """Return the engine and what it was built with and for; build it if it is not built yet."""
+        if isinstance(plan, Path) and plan.suffix == ".onnx":
+            from .tensorrt_cache import engine_for_device
+
+            return engine_for_device(plan, manifest, flavor, device=self.device, cache=cache)
+        if manifest.engine is None:
+            raise ArtifactError(
+                "the manifest does not say what the engine was built for",
+                remedy="export it with yolo12edge, which writes that down",
+            )
+        return plan, manifest.engine
 
     def _deserialize(self, plan: Path | bytes, facts: EngineFacts) -> Any:
         what = "the engine" if isinstance(plan, bytes) else str(plan)
@@ -201,21 +214,20 @@ class LoadedPlan:
         return engine
 
     def _tensor(self, index: int) -> Tensor:
-        engine, trt = self.engine, self.trt
-        name = engine.get_tensor_name(index)
-        dtype = _DTYPES.get(engine.get_tensor_dtype(name).name)
-        shape = tuple(engine.get_tensor_shape(name))
-        on_device = engine.get_tensor_location(name) == trt.TensorLocation.DEVICE
-        linear = engine.get_tensor_format(name) == trt.TensorFormat.LINEAR
+        trt, name = self.trt, self.engine.get_tensor_name(index)
+        dtype = _DTYPES.get(self.engine.get_tensor_dtype(name).name)
+        shape = tuple(self.engine.get_tensor_shape(name))
+        on_device = self.engine.get_tensor_location(name) == trt.TensorLocation.DEVICE
+        linear = self.engine.get_tensor_format(name) == trt.TensorFormat.LINEAR
         if dtype is None or not shape or not on_device or not linear or min(shape[1:], default=1) < 1:
             raise ArtifactError(
                 f"the engine's tensor {name!r} cannot be fed or read here: {list(shape)}, "
-                f"{engine.get_tensor_dtype(name).name}, {engine.get_tensor_format(name).name}",
+                f"{self.engine.get_tensor_dtype(name).name}, {self.engine.get_tensor_format(name).name}",
                 expected="a linear tensor of a common type in the GPU's memory, of which no size but the batch is open",
                 remedy="export it with yolo12edge",
             )
         sizes = (None if shape[0] < 0 else shape[0], *shape[1:])
-        return Tensor(TensorInfo(name, sizes, dtype), engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT)
+        return Tensor(TensorInfo(name, sizes, dtype), self.engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT)
 
     def _batches(self) -> tuple[int, int]:
         """Return the least and the most images at a time, over all inputs."""

@@ -9,11 +9,13 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import BackendError
+from ..errors import BackendError, InputError
 from ..frame import Color
 from ..imaging.letterbox import Letterbox
 from ..preprocess import Preprocessor, check_frame, to_8_bits
+from .cuda.device_array import device_array, is_on_device
 from .cuda.driver import CudaDevice, HostMemory
+from .cuda.letterbox import PIXEL_BYTES
 from .tensorrt_lane import Lane, array_on
 from .tensorrt_plan import LoadedPlan, quietly
 
@@ -24,7 +26,7 @@ class TensorRtWorkspace:
     """A ``Workspace`` whose input lies on the GPU alone; ``TensorRtBackend.workspace`` makes one.
 
     ``fill`` puts the copy of a frame and the letterbox kernel into the stream and does not wait, so that ``run`` takes
-    their time too. Frames of 16 bits become 8 bits on the CPU.
+    their time too. Frames of 16 bits become 8 bits on the CPU. Frames that lie on the GPU are read where they are.
     """
 
     def __init__(self, plan: LoadedPlan, preprocessor: Preprocessor, batch: int, *, capture: bool) -> None:
@@ -34,6 +36,7 @@ class TensorRtWorkspace:
         if takes != [wanted] or plan.letterbox.spec != spec:
             raise BackendError(f"the engine takes {takes}", expected=f"{[wanted]}, as the manifest says")
         self._plan = plan
+        self._kept: list[object] = []  # frames of others on the GPU that the stream still reads
         with ExitStack() as stack:
             self._lane = Lane(plan, batch, host_inputs=False, capture=capture)
             stack.callback(self._lane.close)
@@ -52,20 +55,27 @@ class TensorRtWorkspace:
 
     def fill(self, frame: Any, color: Color = "bgr", index: int = 0) -> Letterbox:
         """As ``Workspace`` has it."""
-        check_frame(frame, color)
-        if color.endswith("16"):
-            frame, color = to_8_bits(frame), cast(Color, color.removesuffix("16"))
+        on_device = not isinstance(frame, np.ndarray) and is_on_device(frame)
+        if not on_device:
+            check_frame(frame, color)
+            if color.endswith("16"):
+                frame, color = to_8_bits(frame), cast(Color, color.removesuffix("16"))
         with self._lane as lane:
-            address = self._pictures[index].take(frame, lane.stream)
-            height, width = frame.shape[:2]
+            if on_device:
+                address, pitch, height, width = self._on_device(frame, color, lane.stream)
+            else:
+                address = self._pictures[index].take(frame, lane.stream)
+                height, width = frame.shape[:2]
+                pitch = frame.nbytes // height
             letterbox = self._plan.letterbox
             output = lane.addresses[letterbox.spec.name] + index * letterbox.output_bytes
-            return letterbox.launch(address, frame.nbytes // height, height, width, color, output, lane.stream)
+            return letterbox.launch(address, pitch, height, width, color, output, lane.stream)
 
     def run(self) -> object:
         """As ``Workspace`` has it."""
         with self._lane as lane:
             lane.run()
+        self._kept.clear()
         return self
 
     def close(self) -> None:
@@ -77,11 +87,34 @@ class TensorRtWorkspace:
         if hasattr(self, "_stack"):
             self.close()
 
+    def _on_device(self, frame: Any, color: Color, stream: int) -> tuple[int, int, int, int]:
+        """Return address, pitch, height and width of a frame on the GPU, and let the stream wait until it is there."""
+        device = self._plan.device
+        found = device_array(frame, stream=stream, device=self._plan.index)
+        height, width, channels = found.shape
+        if PIXEL_BYTES.get(color) != channels:
+            fits = [name for name, count in PIXEL_BYTES.items() if count == channels]
+            raise InputError(
+                f"the frame on the GPU has shape {found.shape}, and its colour is said to be {color!r}",
+                expected="one of " + ", ".join(map(repr, fits)),
+                remedy=f"say color={fits[0]!r}",
+            )
+        self._kept.append(found.keep_alive)
+        if found.stream is not None:
+            event = device.event()
+            try:
+                device.record(event, found.stream)
+                device.wait(stream, event)
+            finally:
+                device.destroy_event(event)
+        return found.address, found.pitch, height, width
+
     def _forget_pictures(self) -> None:
         quietly(self._plan.device.activate)  # this thread may be another
         quietly(self._plan.device.synchronize, self._lane.stream)
         for picture in self._pictures:
             picture.free()
+        self._kept.clear()
 
 
 class _Picture:

@@ -59,9 +59,9 @@ def test_infer_gives_what_the_manifest_says(runtime):
     assert all(value.dtype == np.float32 for value in outputs.values())
 
 
-def test_reports_what_it_runs_on(runtime):
-    assert runtime.device.startswith("cpu")
-    assert runtime.engine.split()[0] in ("onnxruntime", "openvino", "torch")
+def test_reports_what_it_runs_on(runtime, device):
+    assert runtime.device.startswith(device)
+    assert runtime.engine.split()[0] in ("onnxruntime", "openvino", "torch", "tensorrt")
     assert runtime.threads >= 1
 
 
@@ -111,20 +111,22 @@ def test_calls_from_several_threads_give_the_same(runtime, scene_frames):
         np.testing.assert_allclose(detections.xyxy, expected[index % len(scene_frames)].xyxy, atol=1e-3)
 
 
-def test_use_after_close_is_refused(source, scene_frames):
-    with Runtime(source, device="cpu") as opened:
+def test_use_after_close_is_refused(source, device, scene_frames):
+    with Runtime(source, device=device) as opened:
         pass
     opened.close()
     with pytest.raises(BackendError, match="closed"):
         opened(scene_frames[0])
 
 
-def test_cuda_is_refused_where_it_is_not(source):
+def test_cuda_is_refused_where_it_is_not(source, tensorrt):
     import onnxruntime
     import torch
 
     here = "CUDAExecutionProvider" in onnxruntime.get_available_providers() or torch.cuda.is_available()
-    if here:
+    if tensorrt is not None:
+        tensorrt.cuda.driver = False
+    elif here:
         pytest.skip("this machine has CUDA; refusing cannot be shown here")
     with pytest.raises(BackendError, match="'cuda' was asked for") as caught:
         Runtime(source, device="cuda")
@@ -142,20 +144,19 @@ def test_options_are_checked(source, options, monkeypatch):
         Runtime(source, **options)
 
 
-def test_options_of_other_engines_are_refused_not_ignored(source, tmp_path):
-    is_openvino = "openvino" in str(getattr(source, "path", source))
-    is_torch = str(getattr(source, "path", source)).endswith(".safetensors")
-    for options, known in (({"hint": "throughput"}, is_openvino), ({"cache": tmp_path}, not is_torch)):
+def test_options_of_other_engines_are_refused_not_ignored(kind, source, device, tmp_path):
+    takes_hint, takes_cache = "openvino" in kind, kind not in ("torch", "tensorrt")
+    for options, known in (({"hint": "throughput"}, takes_hint), ({"cache": tmp_path}, takes_cache)):
         if known:
-            Runtime(source, device="cpu", **options).close()
+            Runtime(source, device=device, **options).close()
         else:
             with pytest.raises(InputError, match="is for"):
-                Runtime(source, device="cpu", **options)
+                Runtime(source, device=device, **options)
 
 
-def test_devices_may_be_named_in_any_case(source):
-    with Runtime(source, device="CPU", threads=1) as opened:
-        assert opened.device.startswith("cpu")
+def test_devices_may_be_named_in_any_case(source, device):
+    with Runtime(source, device=device.upper(), threads=1) as opened:
+        assert opened.device.startswith(device)
 
 
 def test_sources_of_no_kind_are_refused(tmp_path):

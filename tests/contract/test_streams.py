@@ -194,8 +194,8 @@ def test_nothing_is_left_of_a_stream(tiny_onnx, scene_frames):
         assert feed() is None
 
 
-def test_closing_the_runtime_finishes_what_was_handed_in(source, scene_frames):
-    runtime = Runtime(source, device="cpu", threads=1)
+def test_closing_the_runtime_finishes_what_was_handed_in(source, device, scene_frames):
+    runtime = Runtime(source, device=device, threads=1)
     stream = runtime.stream(itertools.repeat(scene_frames[0]))
     next(stream)
     futures = [runtime.submit(frame) for frame in scene_frames[:3]]
@@ -208,8 +208,8 @@ def test_closing_the_runtime_finishes_what_was_handed_in(source, scene_frames):
             call(scene_frames[0])
 
 
-def test_a_result_may_close_the_runtime(source, scene_frames):
-    runtime = Runtime(source, device="cpu", threads=1)
+def test_a_result_may_close_the_runtime(source, device, scene_frames):
+    runtime = Runtime(source, device=device, threads=1)
     closed, begin = threading.Event(), threading.Event()
 
     def close(_):
@@ -244,9 +244,9 @@ def test_eight_threads_get_what_one_gets(runtime, scene_frames):
         assert all(pool.map(work, range(8)))
 
 
-def test_one_runtime_per_thread(source, scene_frames):
+def test_one_runtime_per_thread(source, device, scene_frames):
     def work(frame):
-        with Runtime(source, device="cpu", threads=1) as runtime:
+        with Runtime(source, device=device, threads=1) as runtime:
             return runtime(frame, thresholds=KEEP)
 
     with ThreadPoolExecutor(3) as pool:
@@ -534,13 +534,16 @@ print("end")
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_child_may_let_go_and_open_its_own(source, scene_frames):
+def test_a_forked_child_may_let_go_and_open_its_own(source, device, tensorrt):
     code = f"""
 import os, sys
 sys.path[:0] = {sys.path!r}
 import numpy as np
 from yolo12edge import Runtime
-runtime = Runtime({str(getattr(source, "path", source))!r}, device="cpu", threads=2)
+if {tensorrt is not None}:
+    from tests.fakes.tensorrt import install
+    fake = install()
+runtime = Runtime({str(getattr(source, "path", source))!r}, device={device!r}, threads=2)
 frame = np.full((64, 64, 3), 90, np.uint8)
 stream = runtime.stream([frame] * 9)
 next(stream)
@@ -558,6 +561,8 @@ if not child:
 os.waitpid(child, 0)
 runtime(frame)
 runtime.close()
+if {tensorrt is not None}:
+    fake.check()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.stdout.split("\n")[:2] == ["BackendError", "let go"], done.stderr[-1000:]

@@ -12,6 +12,8 @@ import struct
 import sys
 import threading
 import weakref
+from collections.abc import Callable
+from functools import lru_cache, partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -145,12 +147,24 @@ class FakeTensorRt(ModuleType):
         self.cuda.check()
 
 
+def _native(destroyed: Callable[[], None]) -> Any:
+    """Return what stands for a C++ object: it goes when nobody refers to it, not when Python looks for cycles.
+
+    An array is such a thing: the collector of cycles does not know it.
+    """
+    thing = np.empty(0)
+    weakref.finalize(thing, destroyed).atexit = False
+    return thing
+
+
 class _Runtime:
     engine_header_size = 32
 
     def __init__(self, trt: FakeTensorRt, logger: Any) -> None:
         self.trt, self.logger = trt, logger
         self.engine_host_code_allowed = False
+        self.state = state = SimpleNamespace(alive=True)
+        self.native = _native(lambda: vars(state).update(alive=False))
         trt.alive.add(self)
 
     def get_engine_validity(self, header: bytes) -> tuple[Any, int]:
@@ -168,22 +182,26 @@ class _Runtime:
             return None
 
 
+@lru_cache(maxsize=8)
+def _session(onnx: bytes) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+
+
 class _Engine:
     def __init__(self, runtime: _Runtime, plan: bytes) -> None:
-        import onnxruntime
-
         self.trt, self.logger = runtime.trt, runtime.logger
-        self.runtime = weakref.ref(runtime)
+        self.contexts: list[Any] = []
+        self.native = _native(partial(_check_engine, self.trt, runtime.state, self.contexts))
         (length,) = struct.unpack_from("<I", plan, 32)
         self.batches = msgspec.json.decode(plan[36 : 36 + length])["batches"]
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 4
-        self.session = onnxruntime.InferenceSession(plan[36 + length :], options, providers=["CPUExecutionProvider"])
+        self.session = _session(plan[36 + length :])
         self.nodes = {node.name: (node, True) for node in self.session.get_inputs()}
         self.nodes |= {node.name: (node, False) for node in self.session.get_outputs()}
-        self.contexts: weakref.WeakSet[_Context] = weakref.WeakSet()
-        self.made = 0
         self.trt.alive.add(self)
 
     num_optimization_profiles = 1
@@ -227,25 +245,32 @@ class _Engine:
         self.trt.contexts_left -= 1
         return _Context(self)
 
-    def __del__(self) -> None:
-        if len(getattr(self, "contexts", ())):
-            self.trt.problems.append("an engine was destroyed before its contexts")
-        if hasattr(self, "contexts") and self.runtime() is None:
-            self.trt.problems.append("a runtime was destroyed before its engine")
+
+def _check_engine(trt: FakeTensorRt, runtime: Any, contexts: list[Any]) -> None:
+    if any(context.alive for context in contexts):
+        trt.problems.append("an engine was destroyed before its contexts")
+    if not runtime.alive:
+        trt.problems.append("a runtime was destroyed before its engine")
+
+
+def _check_context(trt: FakeTensorRt, state: Any) -> None:
+    state.alive = False
+    if any(device.closed for device in state.devices):
+        trt.problems.append("a context was destroyed after its device was closed")
 
 
 class _Context:
     def __init__(self, engine: _Engine) -> None:
         self.engine = weakref.ref(engine)
         self.trt, self.logger = engine.trt, engine.logger
-        self.profile = 0 if not (engine.made and engine.batches) else None  # if sizes are open, only the first has one
-        engine.made += 1
+        # If sizes are open, only the first has a profile.
+        self.profile = None if engine.contexts and engine.batches else 0
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.addresses: dict[str, int] = {}
         self.inside = threading.Lock()
-        self.queued = 0
-        self.devices: set[Any] = set()
-        engine.contexts.add(self)
+        self.state = SimpleNamespace(alive=True, devices=set())
+        self.native = _native(partial(_check_context, self.trt, self.state))
+        engine.contexts.append(self.state)
         engine.trt.alive.add(self)
 
     def set_optimization_profile_async(self, profile: int, stream: int) -> bool:
@@ -278,7 +303,7 @@ class _Context:
                 self.logger.log(_Severity.ERROR, f"no address: {missing}; no shape: {open_shapes}; {self.profile}")
                 return False
             device = fake_cuda._streams[stream].device
-            self.devices.add(device)
+            self.state.devices.add(device)
             me, shapes, addresses = weakref.ref(self), dict(self.shapes), dict(self.addresses)
 
             def work() -> None:
@@ -311,7 +336,3 @@ class _Context:
     def _said(self, *call: Any) -> bool:
         self.trt.calls.append(call)
         return True
-
-    def __del__(self) -> None:
-        if any(device.closed for device in getattr(self, "devices", ())):
-            self.trt.problems.append("a context was destroyed after its device was closed")

@@ -50,7 +50,7 @@ def engine(name: str, **changes: Any) -> Engine:
     ],
 )
 def test_engine_that_does_not_work_says_why(name: str, reason: str) -> None:
-    (state,) = probe((engine(name),), has_nvidia=False)
+    (state,) = probe((engine(name),))
     assert not state.usable
     assert state.reason.startswith(reason)
     assert state.remedy.startswith("pip install")
@@ -59,17 +59,16 @@ def test_engine_that_does_not_work_says_why(name: str, reason: str) -> None:
 @pytest.mark.usefixtures("fakes")
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals")
 def test_engine_that_ends_its_process_does_not_end_ours() -> None:
-    crashed, good = probe((engine("fake_crash"), engine("fake_good")), has_nvidia=False)
+    crashed, good = probe((engine("fake_crash"), engine("fake_good")))
     assert crashed.reason == "importing it crashed with signal 11"
     assert good == EngineState("fake_good", True, "1.2", ("CPU", "NPU"), "", "")
 
 
 @pytest.mark.usefixtures("fakes")
 def test_engine_without_gpu_or_backend_is_not_usable() -> None:
-    gpu = engine("fake_good", needs_nvidia=True)
-    assert probe((gpu,), has_nvidia=False)[0].reason == "no NVIDIA GPU found"
-    assert probe((gpu,), has_nvidia=True)[0].usable
-    (state,) = probe((engine("fake_good", backend="nowhere"),), has_nvidia=False)
+    assert probe((engine("fake_good", needs_nvidia=True, devices="[]"),))[0].reason == "no NVIDIA GPU found"
+    assert probe((engine("fake_good", needs_nvidia=True, devices="['cuda:0']"),))[0].usable
+    (state,) = probe((engine("fake_good", backend="nowhere"),))
     assert "no backend" in state.reason
     assert not state.usable
     assert state.remedy == ""  # installing it would not help
@@ -79,20 +78,20 @@ def test_engine_without_gpu_or_backend_is_not_usable() -> None:
 def test_slow_import_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "fake_slow.py").write_text("import time\ntime.sleep(60)\n")
     monkeypatch.setattr(module, "_SECONDS", 0.2)
-    (state,) = probe((engine("fake_slow"),), has_nvidia=False)
+    (state,) = probe((engine("fake_slow"),))
     assert state.reason == "importing it took more than 0.2 s"
 
 
 def test_two_packages_of_one_module_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_versions", lambda names: {"onnxruntime": "1.2", "onnxruntime-gpu": "1.1"})
-    state = module._state(module.ENGINES[0], {"version": "1.1", "devices": ["CPU"]}, has_nvidia=False)
+    state = module._state(module.ENGINES[0], {"version": "1.1", "devices": ["CPU"]})
     assert not state.usable
     assert "onnxruntime 1.2, onnxruntime-gpu 1.1 are installed together" in state.reason
 
 
 def test_only_providers_that_a_device_stands_for_are_listed() -> None:
     answer = {"version": "1.1", "devices": ["AzureExecutionProvider", "CPUExecutionProvider"]}
-    assert module._state(module.ENGINES[0], answer, has_nvidia=False).devices == ("CPUExecutionProvider",)
+    assert module._state(module.ENGINES[0], answer).devices == ("CPUExecutionProvider",)
 
 
 @pytest.mark.parametrize("extras", [["onnxruntime"], [], None])

@@ -20,6 +20,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from yolo12edge.assets import PROBES
+from yolo12edge.cli import _doctor_tables
 from yolo12edge.cli import doctor as module
 from yolo12edge.cli._measure import Candidate, Measured, advise, bundled, given, measure, thread_counts
 from yolo12edge.errors import BackendError
@@ -94,7 +95,7 @@ def test_the_table_fits_a_narrow_terminal() -> None:
         )
     ]
     text = StringIO()
-    table = module._measured_table({"rows": [asdict(item) for item in rows], "advised": None})
+    table = _doctor_tables._measured_table({"rows": [asdict(item) for item in rows], "advised": None})
     Console(file=text, width=80).print(table)
     lines = text.getvalue().splitlines()
     for words in ("onnxruntime", "cuda", "gpu.0, cpu", "1067.80"):

@@ -261,6 +261,6 @@ def test_nothing_is_reported_to_anybody(model, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (package / "__init__.py").write_text("open(__file__ + '.seen', 'w')\n")
     (engine,) = (engine for engine in ENGINES if engine.module == "openvino")
-    (state,) = probe((engine,), has_nvidia=False)
+    (state,) = probe((engine,))
     assert (state.usable, state.devices[0]) == (True, "CPU")
     assert not (package / "__init__.py.seen").exists()

@@ -18,9 +18,20 @@ from typing import TYPE_CHECKING, Any
 from ..errors import Yolo12EdgeError
 
 if TYPE_CHECKING:
+    from ..manifest import Manifest
     from ..runtimes import Runtime
 
-__all__ = ["Advised", "Candidate", "Measured", "advise", "bundled", "given", "measure", "thread_counts"]
+__all__ = [
+    "Advised",
+    "Candidate",
+    "Measured",
+    "advise",
+    "bundled",
+    "bundled_model",
+    "given",
+    "measure",
+    "thread_counts",
+]
 
 _FRAME = (720, 1280, 3)
 _FEWEST, _MOST = 3, 40  # repeats
@@ -251,12 +262,15 @@ def _open_given(kind: Callable[..., Runtime], path: Path, threads: int) -> Runti
     return kind(path, threads=threads)
 
 
-def _open_bundled(engine: str, device: str, kind: str, threads: int) -> Runtime:
+def bundled_model(kind: str) -> tuple[bytes, Manifest]:
+    """Return a model of the package, ONNX, and its manifest.
+
+    Args:
+        kind: ``fp32``, ``int8-ort-x86``, ``int8-ort-arm`` or ``int8-openvino``.
+    """
     from ..assets import PROBES
     from ..manifest import SCHEMA_VERSION, InputSpec, Manifest, OutputSpec, Provenance
-    from ..runtimes import Backend, Runtime
 
-    model = lzma.decompress((PROBES / f"probe-{kind}.onnx.xz").read_bytes())
     classes = 6
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
@@ -273,6 +287,13 @@ def _open_bundled(engine: str, device: str, kind: str, threads: int) -> Runtime:
         ],
         provenance=Provenance(checkpoint_sha256="0" * 64, created="", versions={}),
     )
+    return lzma.decompress((PROBES / f"probe-{kind}.onnx.xz").read_bytes()), manifest
+
+
+def _open_bundled(engine: str, device: str, kind: str, threads: int) -> Runtime:
+    from ..runtimes import Backend, Runtime
+
+    model, manifest = bundled_model(kind)
     backend: Backend
     if engine == "openvino":
         from ..runtimes.openvino_backend import OpenVinoBackend

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,9 +15,7 @@ from ..errors import InputError
 if TYPE_CHECKING:
     import subprocess
 
-    from rich.table import Table
-
-__all__ = ["ENGINES", "Engine", "EngineState", "diagnose", "doctor", "measurement"]
+__all__ = ["ENGINES", "Engine", "EngineState", "diagnose", "doctor", "gpu_names", "measurement"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +28,7 @@ class Engine:
         distributions: Packages that contain the module; the first is the one to install.
         devices: Python expression over the imported module ``m``: a list of what it can run on.
         backend: Module of ``yolo12edge.runtimes`` that drives it.
-        needs_nvidia: Whether it is of no use without an NVIDIA GPU.
+        needs_nvidia: Whether it is of no use without a device, which is an NVIDIA GPU.
     """
 
     module: str
@@ -41,6 +38,8 @@ class Engine:
     backend: str
     needs_nvidia: bool = False
 
+
+_GPUS = "__import__('yolo12edge.cli.doctor', fromlist=['doctor']).gpu_names()"
 
 ENGINES = (
     Engine(
@@ -55,11 +54,11 @@ ENGINES = (
         "tensorrt",
         "tensorrt",
         ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
-        "[]",
+        _GPUS,
         "tensorrt_backend",
         needs_nvidia=True,
     ),
-    Engine("tensorrt_rtx", "tensorrt-rtx", ("tensorrt-rtx",), "[]", "tensorrt_rtx_backend", needs_nvidia=True),
+    Engine("tensorrt_rtx", "tensorrt-rtx", ("tensorrt-rtx",), _GPUS, "tensorrt_backend", needs_nvidia=True),
     Engine("coremltools", "coreml", ("coremltools",), "[]", "coreml_backend"),
     Engine(
         "torch",
@@ -104,27 +103,74 @@ def doctor(
             help="Find the fastest engine, precision and thread count; takes about 20 s on an idle machine.",
         ),
     ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            help="Test every engine and write what was found to this file, for others to read: no paths, no names. "
+            "With TensorRT it builds engines, which takes minutes."
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
     """Show which engines are usable on this machine, why the others are not, and with --measure which is the fastest.
 
-    Exit code 1: no engine is usable, or nothing could be measured.
+    Exit code 1: no engine is usable, nothing could be measured, or a self-test of --report failed.
     """
+    from ._doctor_tables import print_facts
+
     for path in models or []:
         if not path.exists():
             raise InputError(f"{path} does not exist", expected="an artifact, an .onnx or .xml file or a checkpoint")
     facts = diagnose()
     if measure or models:
         facts["measurement"] = measurement(facts["engines"], models or [])
+    failed = _write_report(report, facts) if report is not None else False
     if json:
-        import msgspec
-
-        typer.echo(msgspec.json.format(msgspec.json.encode(facts), indent=2).decode())
+        typer.echo(_json(facts))
     else:
-        _print(facts)
+        print_facts(facts)
     measured = facts.get("measurement", {"advised": True})
-    if not any(engine["usable"] for engine in facts["engines"]) or measured["advised"] is None:
+    if not any(engine["usable"] for engine in facts["engines"]) or measured["advised"] is None or failed:
         raise typer.Exit(1)
+
+
+def _write_report(place: Path, facts: dict[str, Any]) -> bool:
+    """Run the self-tests and write the report; add their outcomes to the facts; return whether one failed."""
+    from ..files import atomic_file
+    from ._console import console
+    from ._report import collect
+
+    with atomic_file(place) as temporary:  # before minutes are spent for a file that cannot be written
+        content = collect(facts, progress=lambda name: console.status(f"Self-test: {name}"))
+        temporary.write_text(_json(content) + "\n", encoding="utf-8")
+    facts["steps"] = content["steps"]
+    console.print(f"Written: {place}. Look through it before you send it.", markup=False, soft_wrap=True)
+    return any(step["outcome"] not in ("ok", "missing") for step in content["steps"])
+
+
+def _json(facts: dict[str, Any]) -> str:
+    import msgspec
+
+    return msgspec.json.format(msgspec.json.encode(facts), indent=2).decode()
+
+
+def gpu_names() -> list[str]:
+    """Return the names of the GPUs that CUDA reaches.
+
+    Raises:
+        MissingDependencyError: If no package that binds the CUDA driver is installed.
+        BackendError: If there is no driver, or it refuses to start.
+    """
+    from ..runtimes.cuda import open_cuda
+
+    cuda = open_cuda()
+    names = []
+    for index in range(cuda.device_count()):
+        device = cuda.open(index)
+        facts = device.facts
+        device.close()
+        names.append(f"cuda:{index} ({facts.name}, {facts.architecture})")
+    return names
 
 
 def measurement(engines: list[dict[str, Any]], models: list[Path]) -> dict[str, Any]:
@@ -177,7 +223,7 @@ def diagnose() -> dict[str, Any]:
         "yolo12edge": __version__,
         "machine": machine_summary(),
         "gpus": gpus,
-        "engines": [asdict(state) for state in probe(ENGINES, has_nvidia=bool(gpus))],
+        "engines": [asdict(state) for state in probe(ENGINES)],
         "advice": advice(),
     }
 
@@ -203,7 +249,7 @@ def advice() -> list[str]:
     return [f"The features of this processor ({platform.machine()}) are not known: measure INT8 against float."]
 
 
-def probe(engines: tuple[Engine, ...], *, has_nvidia: bool) -> list[EngineState]:
+def probe(engines: tuple[Engine, ...]) -> list[EngineState]:
     """Import every installed engine in a process of its own, all at the same time.
 
     A process of its own because a broken native library may end the process that loads it.
@@ -212,8 +258,7 @@ def probe(engines: tuple[Engine, ...], *, has_nvidia: bool) -> list[EngineState]
 
     running = [_start(engine) if find_spec(engine.module) else None for engine in engines]
     return [
-        _state(engine, _finish(process) if process else None, has_nvidia=has_nvidia)
-        for engine, process in zip(engines, running, strict=True)
+        _state(engine, _finish(process) if process else None) for engine, process in zip(engines, running, strict=True)
     ]
 
 
@@ -228,7 +273,8 @@ answer = {{"version": str(getattr(m, "__version__", "")).split("-")[0], "devices
 try:
     answer["devices"] = [str(item) for item in {devices}]
 except Exception as error:
-    answer["error"] = f"it cannot list its devices: {{error}}"
+    answer["error"] = getattr(error, "fact", f"it cannot list its devices: {{error}}")
+    answer["remedy"] = getattr(error, "remedy", "")
 print({mark!r} + json.dumps(answer))
 """
 _SECONDS = 120
@@ -266,7 +312,7 @@ def _finish(process: subprocess.Popen[str]) -> dict[str, Any]:
     return {"error": f"importing it failed: {last[0]}"}
 
 
-def _state(engine: Engine, answer: dict[str, Any] | None, *, has_nvidia: bool) -> EngineState:
+def _state(engine: Engine, answer: dict[str, Any] | None) -> EngineState:
     versions = _versions(engine.distributions)
     installed = ", ".join(f"{name} {version}" for name, version in versions.items())
     reason = remedy = ""
@@ -275,8 +321,9 @@ def _state(engine: Engine, answer: dict[str, Any] | None, *, has_nvidia: bool) -
     elif answer is None:
         reason, remedy = "not installed", _install(engine)
     elif "error" in answer:
-        reason, remedy = answer["error"], f"pip install --force-reinstall {next(iter(versions), engine.module)}"
-    elif engine.needs_nvidia and not has_nvidia:
+        reinstall = f"pip install --force-reinstall {next(iter(versions), engine.module)}"
+        reason, remedy = answer["error"], answer.get("remedy") or reinstall
+    elif engine.needs_nvidia and not answer["devices"]:
         reason, remedy = "no NVIDIA GPU found", "install the NVIDIA driver, if there is a GPU, so that nvidia-smi runs"
     if answer is not None and engine.module == "onnxruntime" and len(versions) > 1:
         reason = f"{installed} are installed together and overwrite each other"
@@ -326,92 +373,3 @@ def _has_backend(engine: Engine) -> bool:
     from importlib.util import find_spec
 
     return find_spec(f"yolo12edge.runtimes.{engine.backend}") is not None
-
-
-def _print(facts: dict[str, Any]) -> None:
-    from rich.text import Text
-
-    from ._console import out, plain
-
-    out.print(_machine_table(facts))
-    out.print(_engine_table(facts["engines"]))
-    for sentence in facts["advice"]:
-        out.print(Text(sentence, style="yellow" if sentence.startswith("No ") else ""))
-    if "measurement" in facts:
-        out.print(_measured_table(facts["measurement"]))
-        for sentence in facts["measurement"]["missing"]:
-            out.print(plain(sentence, "yellow"))
-        out.print(plain(facts["measurement"]["sentence"], "bold"))
-
-
-def _machine_table(facts: dict[str, Any]) -> Table:
-    from rich.table import Table
-    from rich.text import Text
-
-    machine = facts["machine"]
-    memory, available = machine["memory_bytes"], machine["memory_available_bytes"]
-    rows = {
-        "yolo12edge": facts["yolo12edge"],
-        "Python": machine["python"],
-        "system": f"{machine['os']}, {machine['machine']}",
-        "board": machine["board"],
-        "processor": machine["cpu"],
-        "features": ", ".join(machine["cpu_features"]) or "unknown",
-        "cores": f"{machine['cores_logical']}, of which this process may use {machine['cores_usable']:g}"
-        if machine["cores_usable"]
-        else None,
-        "memory": f"{memory / 2**30:.1f} GiB{f', {available / 2**30:.1f} GiB free' if available else ''}"
-        if memory
-        else None,
-    }
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for name, value in rows.items():
-        if value:
-            table.add_row(Text(name, style="dim"), Text(str(value)))
-    for gpu in facts["gpus"] or [{"none": "nvidia-smi lists none"}]:
-        table.add_row(Text("NVIDIA GPU", style="dim"), Text(", ".join(gpu.values())))
-    return table
-
-
-def _engine_table(engines: list[dict[str, Any]]) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("engine", "", "version", "details", box=SIMPLE_HEAD, pad_edge=False)
-    table.columns[3].overflow = "fold"
-    for engine in engines:
-        mark = Text("usable", style="green") if engine["usable"] else Text("no", style="red")
-        details = ", ".join(engine["devices"]) if engine["usable"] else engine["reason"]
-        if engine["remedy"]:
-            details += f"\n→ {engine['remedy']}"
-        table.add_row(Text(engine["name"]), mark, Text(engine["version"] or ""), Text(details))
-    return table
-
-
-def _measured_table(measurement: dict[str, Any]) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    from ._console import plain
-
-    title = "A frame of 1280x720, with pre- and postprocessing"
-    heads = ("model", "precision", "engine", "device", "threads", "frames", "median ms")
-    table = Table(*heads, title=title, box=SIMPLE_HEAD, pad_edge=False)
-    table.title_justify, table.title_style = "left", "bold"
-    for column in table.columns[4:]:
-        column.justify = "right"
-    table.columns[0].overflow = "fold"
-    before = "models"
-    for row in measurement["rows"]:
-        if row["step"] != before:
-            table.add_section()
-        before = row["step"]
-        if row["problem"]:
-            table.add_row(plain(row["model"]), "", plain(row["problem"], "red"), "", str(row["threads"]), "", "")
-            continue
-        style = "bold green" if row == measurement["advised"] else ""
-        device = re.sub(r" \((?:[^()]|\([^()]*\))*\)", "", row["device"])  # its full name would break inside words
-        words = (row["model"], row["precision"], row["engine"], device, row["threads"], row["samples"])
-        table.add_row(*(plain(word) for word in words), f"{row['median_ms']:.2f}", style=style)
-    return table

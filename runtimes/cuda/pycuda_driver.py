@@ -25,7 +25,7 @@ __all__ = ["PyCuda", "PyCudaDevice"]
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING
 _PORTABLE, _MAPPED = 1, 2  # CU_MEMHOSTALLOC_PORTABLE, CU_MEMHOSTALLOC_DEVICEMAP
-_LEGACY, _PER_THREAD = 1, 2  # CU_STREAM_LEGACY, CU_STREAM_PER_THREAD
+_LEGACY = 1  # CU_STREAM_LEGACY, the default stream
 _CODES = {"ptr": "Q", "i32": "i", "f32": "f"}
 
 # pycuda's exceptions tell the driver's description of a status, not its name.
@@ -194,9 +194,12 @@ class PyCudaDevice:
             del thing
 
     def record(self, event: int, stream: int) -> None:
-        """As ``CudaDevice`` has it; of the streams of somebody else, pycuda can name the default one alone."""
+        """As ``CudaDevice`` has it; for a stream of others, after all of the device's work."""
         with self._calling("record an event"):
-            self._get("event", event).record(None if stream == _LEGACY else self._get("stream", stream))
+            own = self._things.get(("stream", stream))
+            if own is None and stream != _LEGACY:
+                self._driver.Context.synchronize()
+            self._get("event", event).record(own)  # None is the default stream
 
     def wait(self, stream: int, event: int) -> None:
         """As ``CudaDevice`` has it."""
@@ -312,8 +315,7 @@ class PyCudaDevice:
             raise self._unknown(kind, address) from None
 
     def _unknown(self, kind: str, address: int) -> BackendError:
-        whose = " (streams of others can be named by cuda-bindings only)" if kind == "stream" else ""
-        return BackendError(f"pycuda made no {kind} {address:#x}, or it has been given back{whose}")
+        return BackendError(f"pycuda made no {kind} {address:#x}, or it has been given back")
 
 
 @contextmanager

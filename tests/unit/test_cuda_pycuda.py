@@ -216,6 +216,7 @@ def test_a_life_as_pycuda_sees_it(library):
     begin, end = device.event(), device.event()
     device.record(begin, stream)
     device.record(end, 1)
+    device.record(end, 0x9999)  # of somebody else
     device.wait(stream, end)
     assert device.elapsed_ms(begin, end) == 1.5
     first, last = device._things["event", begin], device._things["event", end]
@@ -223,6 +224,8 @@ def test_a_life_as_pycuda_sees_it(library):
         ("Event",),
         ("Event",),
         ("record", own),
+        ("record", None),
+        ("context.synchronize",),
         ("record", None),
         ("wait", stream, last),
         ("time_since", first),
@@ -323,8 +326,8 @@ def test_what_pycuda_cannot_do_is_an_error(library):
         with pytest.raises(BackendError, match="does not bind CUDA graphs"):
             action()
     event = device.event()
-    with pytest.raises(BackendError, match="streams of others can be named by cuda-bindings only"):
-        device.record(event, 0x9999)
+    with pytest.raises(BackendError, match="made no stream 0x9999"):
+        device.wait(0x9999, event)
     with pytest.raises(BackendError, match="made no memory 0x1"):
         device.free(1)
     with pytest.raises(BackendError, match=r"no CUDA device 2.*0 to 1"):

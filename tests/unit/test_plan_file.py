@@ -232,7 +232,7 @@ class TestLeadingMetadata:
             before(b"{}", b"nope"),
             before(b"{}", b""),
             struct.pack("<I", 1 << 31) + b"{}ftrt",
-            before(b"[" * METADATA_LIMIT + b"]"),
+            before(b'{"a": "' + b"x" * METADATA_LIMIT + b'"}'),
             before(b"[1]"),
             before(b"{'task': 'detect'}"),
             before(b"[" * 5000 + b"]" * 5000),

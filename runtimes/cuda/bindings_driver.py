@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import threading
 from collections.abc import Sequence
 from importlib import import_module
@@ -17,6 +18,7 @@ __all__ = ["BindingsCuda", "BindingsDevice"]
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING
 _PORTABLE, _MAPPED = 1, 2  # CU_MEMHOSTALLOC_PORTABLE, CU_MEMHOSTALLOC_DEVICEMAP
+_OLDEST = (12, 9, 2)
 _LOG_BYTES = 8192
 _TYPES: dict[str, Any] = {"ptr": ctypes.c_uint64, "i32": ctypes.c_int32, "f32": ctypes.c_float}
 
@@ -25,7 +27,7 @@ class BindingsCuda:
     """Implements ``Cuda``; making one needs no driver.
 
     Raises:
-        BackendError: If the package cannot be imported, or is older than 12.6.
+        BackendError: If the package cannot be imported, or is older than 12.9.2.
     """
 
     has_graphs = True
@@ -38,9 +40,11 @@ class BindingsCuda:
             raise BackendError(
                 f"cuda-bindings cannot be imported: {error}", remedy="pip install --force-reinstall cuda-bindings"
             ) from error
-        if tuple(int(part) for part in version.split(".")[:2] if part.isdigit()) < (12, 6):
+        if _numbers(version) < _OLDEST:
             raise BackendError(
-                f"cuda-bindings is {version}", expected="12.6 or newer", remedy="pip install -U cuda-bindings"
+                f"cuda-bindings is {version}",
+                expected="12.9.2 or newer: older ones stop all Python threads while one waits for the GPU",
+                remedy="pip install -U 'cuda-bindings>=12.9.2'",
             )
         self.name = f"cuda-bindings {version}"
         self._driver = driver
@@ -253,6 +257,12 @@ class BindingsDevice:
             total_bytes=int(self._do("tell its memory", "cuDeviceTotalMem", self._device)),
             driver_cuda=(version // 1000, version % 1000 // 10),
         )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return the leading numbers, such as (13, 0, 0) of 13.0.0b1."""
+    found = re.match(r"\d+(\.\d+)*", version)
+    return tuple(map(int, found[0].split("."))) if found else ()
 
 
 def _call(driver: ModuleType, doing: str, name: str, *arguments: Any) -> Any:

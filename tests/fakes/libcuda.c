@@ -1,11 +1,12 @@
 /* A libcuda that works at once on the CPU's memory and writes down what it is asked, to see what a binding really passes.
 
-   FAKE_CUDA_FAIL="cuMemAlloc=2" lets one function return a status. Kernels have the parameters (ptr, i32, f32). */
+   FAKE_CUDA_FAIL="cuMemAlloc=2" lets one function return a status; FAKE_CUDA_WAIT="1000" lets a stream take 1,000 us. Kernels have the parameters (ptr, i32, f32). */
 
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SAY(...) (printf(__VA_ARGS__), fflush(stdout))
 
@@ -60,7 +61,11 @@ int cuStreamCreate(void **stream, unsigned flags) {
     return 0;
 }
 int cuStreamDestroy(void *stream) { CALL(cuStreamDestroy, "%p", stream) return 0; }
-int cuStreamSynchronize(void *stream) { CALL(cuStreamSynchronize, "%p", stream) return 0; }
+int cuStreamSynchronize(void *stream) {
+    CALL(cuStreamSynchronize, "%p", stream)
+    usleep(getenv("FAKE_CUDA_WAIT") ? atoi(getenv("FAKE_CUDA_WAIT")) : 0);
+    return 0;
+}
 int cuMemcpyHtoDAsync(u64 to, const void *from, size_t size, void *stream) {
     CALL(cuMemcpyHtoDAsync, "%zu %p", size, stream)
     memcpy((void *)to, from, size);

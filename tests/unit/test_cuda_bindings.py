@@ -126,8 +126,14 @@ def libcuda(tmp_path_factory):
     return folder
 
 
-def run(libcuda: Path | str, code: str, fail: str = "") -> str:
-    environment = {**os.environ, "LD_LIBRARY_PATH": str(libcuda), "FAKE_CUDA_FAIL": fail, "PYTHONUNBUFFERED": "1"}
+def run(libcuda: Path, code: str, fail: str = "", wait: str = "0") -> str:
+    environment = {
+        **os.environ,
+        "LD_LIBRARY_PATH": str(libcuda),
+        "FAKE_CUDA_FAIL": fail,
+        "FAKE_CUDA_WAIT": wait,
+        "PYTHONUNBUFFERED": "1",
+    }
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment, check=False
     )
@@ -208,13 +214,36 @@ def test_without_a_driver_it_says_so():
 
 
 def test_old_bindings_are_refused(monkeypatch):
-    module = SimpleNamespace(__version__="12.5.0")
+    module = SimpleNamespace()
     monkeypatch.setattr(bindings_driver, "import_module", lambda name: module)
-    with pytest.raises(BackendError, match=r"cuda-bindings is 12\.5\.0.*12\.6 or newer"):
-        BindingsCuda()
-    for version in ("12.6.0", "12.9.10", "13.5.0", "13.0.0b1"):
-        module.__version__ = version
-        assert BindingsCuda().name == f"cuda-bindings {version}"
+    for module.__version__ in ("12.6.0", "12.9.1", "11.8.7", "12.9", "unknown"):
+        with pytest.raises(BackendError, match=r"12\.9\.2 or newer.*pip install"):
+            BindingsCuda()
+    for module.__version__ in ("12.9.2", "12.9.10", "13.5.0", "13.0.0b1"):
+        assert BindingsCuda().name == f"cuda-bindings {module.__version__}"
+
+
+@installed
+def test_other_threads_go_on_while_one_waits(libcuda):
+    code = (
+        OPEN
+        + """
+    import threading, time
+    times = []
+    def work():
+        while len(times) < 1000:
+            times.append(time.monotonic())
+            time.sleep(0.005)
+    threading.Thread(target=work, daemon=True).start()
+    begin = time.monotonic()
+    device.synchronize(0x5000)
+    end = time.monotonic()
+    print("TIMES", sum(begin < when < end for when in times))
+run()
+"""
+    )
+    said = run(libcuda, code, wait="200000")
+    assert int(said.splitlines()[-1].removeprefix("TIMES ")) > 5
 
 
 def test_broken_bindings_are_no_crash(monkeypatch):

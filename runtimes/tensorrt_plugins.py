@@ -67,8 +67,10 @@ def find_creator(trt: ModuleType, name: str) -> Any | None:
     """Return the creator that is registered for ``namespace::name``, or None."""
     namespace, _, kind = name.rpartition("::")
     registry = trt.get_plugin_registry()
-    # Looking it up by name would log an error where there is none.
-    for creator in registry.all_creators if registry is not None else ():
+    creators = None if registry is None else registry.all_creators
+    if registry is not None and creators is None:  # one of them is of a kind that the bindings do not know
+        return registry.get_creator(kind, PLUGIN_VERSION, namespace)
+    for creator in creators or ():  # by name, the library would log an error where there is none
         found = tuple(getattr(creator, key, None) for key in ("plugin_namespace", "name", "plugin_version"))
         if found == (namespace, kind, PLUGIN_VERSION):
             return creator

@@ -49,6 +49,8 @@ class FakeBuild(ModuleType):
         steps: Called with the progress monitor in the middle of a build; returns whether to go on.
         layers: What the inspector tells.
         creators: The plugins that are registered.
+        hidden_creators: Those that are registered beside one that the bindings do not know, so that they list none.
+        invalid: Reasons for which TensorRT for RTX does not run an engine here, as bits; None: it does.
         cached: Timing caches that this version reads.
         parser_errors: What the parser objects to, as (node, operator, text).
     """
@@ -63,6 +65,8 @@ class FakeBuild(ModuleType):
         self.steps: Callable[[Any], bool] = _phases
         self.layers: Any = [{"Name": "all of it", "LayerType": "kgen"}]
         self.creators: list[Any] = []
+        self.hidden_creators: list[Any] = []
+        self.invalid: int | None = None
         self.cached = {b"", self.cache_content}
         self.parser_errors: list[tuple[str, str, str]] = []
         self.loaded: list[str] = []
@@ -81,6 +85,12 @@ class FakeBuild(ModuleType):
         self.LayerType = enum.Enum("LayerType", "CONVOLUTION" + " ATTENTION_INPUT" * self.knows_attention)
         if self.knows_attention:
             self.IAttentionInputLayer = _AttentionInput
+        if name == "tensorrt_rtx":
+            self.ComputeCapability = enum.IntEnum("ComputeCapability", {f"SM{n}": n for n in (75, 80, 86, 89, 120)})
+            self.EngineValidity = enum.Enum("EngineValidity", "VALID SUBOPTIMAL INVALID")
+            self.EngineInvalidityDiagnostics = enum.IntEnum(
+                "EngineInvalidityDiagnostics", {"VERSION_MISMATCH": 1, "UNSUPPORTED_CC": 2, "OLD_CUDA_DRIVER": 4}
+            )
         if self.numbers >= (10, 6):
             self.IPluginCreatorV3Quick = QuickCreator
 
@@ -105,7 +115,9 @@ class FakeBuild(ModuleType):
     def plan(self) -> bytes:
         """Return a plan of this version."""
         version = bytes((*self.numbers, 0)[:4])
-        return b"ftrt" + struct.pack("<IQQ", 0, 1, 0) + version + bytes(4) + BODY
+        if self.__name__ == "tensorrt":
+            return b"ftrt" + struct.pack("<IQQ", 0, 1, 0) + version + bytes(4) + BODY
+        return b"vtrt" + struct.pack("<IQQ", 0, 2, 32 + len(BODY)) + version + bytes(4) + BODY
 
     def Builder(self, logger: Any) -> Any:
         """As ``trt.Builder``."""
@@ -129,7 +141,12 @@ class FakeBuild(ModuleType):
             self.loaded.append(path)
             return object()
 
-        return SimpleNamespace(all_creators=self.creators, load_library=load_library)
+        def get_creator(*wanted: str) -> Any:
+            known = {(item.name, item.plugin_version, item.plugin_namespace): item for item in self.hidden_creators}
+            return known.get(wanted)
+
+        creators = None if self.hidden_creators else self.creators
+        return SimpleNamespace(all_creators=creators, load_library=load_library, get_creator=get_creator)
 
 
 def small_model(*, batch: int | str = 1, extra: Sequence[onnx.NodeProto] = (), opset: int = 17) -> bytes:
@@ -276,6 +293,10 @@ class _Config:
     def set_memory_pool_limit(self, pool: Any, size: int) -> None:
         self.trt.note("pool", (pool.name, size))
 
+    def set_compute_capability(self, target: Any, index: int) -> bool:
+        self.trt.note("target", (index, target.name))
+        return index < self.num_compute_capabilities
+
     def add_optimization_profile(self, profile: Any) -> int:
         self.trt.note("profile", profile.shapes)
         return 0
@@ -338,6 +359,13 @@ class _Runtime:
 
     def __setattr__(self, name: str, value: Any) -> None:
         self.trt.note(name, value)
+
+    engine_header_size = 24
+
+    def get_engine_validity(self, head: bytes) -> tuple[Any, int]:
+        self.trt.note("judged", head)
+        kinds = self.trt.EngineValidity
+        return (kinds.VALID if self.trt.invalid is None else kinds.INVALID), self.trt.invalid or 0
 
     def deserialize_cuda_engine(self, plan: bytes) -> Any:
         self.trt.note("read", plan)

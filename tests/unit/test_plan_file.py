@@ -37,29 +37,10 @@ def facts(**changes: object) -> EngineFacts:
     return msgspec.structs.replace(FACTS, **changes)
 
 
-class Rtx(FakeBuild):
-    """TensorRT for RTX, as far as it judges headers."""
-
-    def __init__(self, found: int | None = None) -> None:
-        super().__init__("1.7.1", name="tensorrt_rtx")
-        import enum
-
-        self.EngineValidity = enum.Enum("EngineValidity", "VALID SUBOPTIMAL INVALID")
-        self.EngineInvalidityDiagnostics = enum.IntEnum(
-            "Diagnostics", {"VERSION_MISMATCH": 1, "UNSUPPORTED_CC": 2, "OLD_CUDA_DRIVER": 4}
-        )
-        self.seen: list[bytes] = []
-        self.found = found
-
-    def Runtime(self, logger: object) -> object:
-        return self
-
-    engine_header_size = 24
-
-    def get_engine_validity(self, head: bytes) -> tuple[object, int]:
-        self.seen.append(head)
-        invalid = self.found is not None
-        return (self.EngineValidity.INVALID if invalid else self.EngineValidity.VALID), self.found or 0
+def rtx(invalid: int | None = None) -> FakeBuild:
+    trt = FakeBuild("1.7.1", name="tensorrt_rtx")
+    trt.invalid = invalid
+    return trt
 
 
 class TestHeader:
@@ -165,7 +146,7 @@ class TestCheck:
         ("content", "own", "trt", "says"),
         [
             (plan(), facts(library="tensorrt-rtx"), FakeBuild("10.3.0"), "as its manifest says"),
-            (plan(), FACTS, Rtx(), "one of tensorrt.*Expected: one of tensorrt-rtx.*--format tensorrt-rtx"),
+            (plan(), FACTS, rtx(), "one of tensorrt.*Expected: one of tensorrt-rtx.*--format tensorrt-rtx"),
             (plan(), facts(platform="windows-x86_64"), FakeBuild("10.3.0"), "built on windows-x86_64"),
             (plan((10, 4, 0, 1)), FACTS, FakeBuild("10.4.0"), r"10\.3\.0, as its manifest says"),
             (b"junk" * 20, FACTS, FakeBuild("10.3.0"), "not a TensorRT engine"),
@@ -181,27 +162,27 @@ class TestRtx:
     PLAN = plan((1, 7, 1, 116), tag=b"vtrt")
 
     def test_the_library_judges_gpus_that_the_engine_does_not_name(self):
-        trt = Rtx()
+        trt = rtx()
         check_plan(self.PLAN, self.OWN, trt=trt, device=ORIN)
-        assert trt.seen == [self.PLAN[:24]]
+        assert trt.noted("judged") == [self.PLAN[:24]]
         with pytest.raises(ArtifactError, match=r"unsupported cc, old cuda driver.*update it"):
-            check_plan(self.PLAN, self.OWN, trt=Rtx(2 | 4), device=ORIN)
+            check_plan(self.PLAN, self.OWN, trt=rtx(2 | 4), device=ORIN)
 
     def test_gpus_before_ampere_must_be_named(self):
-        trt = Rtx()
+        trt = rtx()
         with pytest.raises(ArtifactError, match="sm_75"):
             check_plan(self.PLAN, self.OWN, trt=trt, device=T4)
-        assert trt.seen == []
+        assert trt.record == []
 
     def test_an_engine_for_one_gpu_is_for_that_alone(self):
         own = msgspec.structs.replace(self.OWN, hardware_compatible=False)
         with pytest.raises(ArtifactError, match="sm_87"):
-            check_plan(self.PLAN, own, trt=Rtx(), device=ORIN)
+            check_plan(self.PLAN, own, trt=rtx(), device=ORIN)
 
     def test_an_engine_is_for_one_version(self):
         own = msgspec.structs.replace(self.OWN, version="1.6.0", version_compatible=True)
         with pytest.raises(ArtifactError, match=r"1\.6\.0.*Expected: 1\.7\.1"):
-            check_plan(plan((1, 6, 0, 2), tag=b"vtrt"), own, trt=Rtx(), device=A100)
+            check_plan(plan((1, 6, 0, 2), tag=b"vtrt"), own, trt=rtx(), device=A100)
 
 
 def before(text: bytes, rest: bytes = b"ftrt" + bytes(40)) -> bytes:

@@ -180,3 +180,19 @@ def test_the_folder_is_the_users_own(monkeypatch, trt, ask, tmp_path):
     for value in ("", "relative"):  # which the standard says to ignore
         monkeypatch.setenv("XDG_CACHE_HOME", value)
         assert default_cache() == Path.home() / ".cache" / "yolo12edge"
+
+
+@pytest.mark.parametrize(
+    ("capability", "targets", "architectures"),
+    [((8, 6), [(0, "SM86")], ["sm_86"]), ((8, 7), [], ["sm_80", "sm_86", "sm_89", "sm_120"])],
+)
+def test_rtx_builds_for_this_gpu_alone_if_it_knows_it(monkeypatch, tmp_path, model, capability, targets, architectures):
+    trt = FakeBuild("1.7.1", name="tensorrt_rtx")
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", trt)
+    device = FakeCuda(facts=DeviceFacts("GPU", capability, False, 8 << 30, (13, 0))).open(0)
+    for _ in range(2):
+        _, facts = engine_for_device(model, small_manifest(), "tensorrt-rtx", device=device, cache=tmp_path / "cache")
+        assert facts.architectures == architectures
+    assert trt.noted("target") == targets
+    assert builds(trt) == 1
+    device.close()

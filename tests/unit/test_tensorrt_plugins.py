@@ -77,6 +77,13 @@ def test_another_plugin_is_none(key):
     assert find_creator(trt, NAME) is None
 
 
+def test_one_that_cannot_be_listed_is_looked_up():
+    trt = FakeBuild()
+    trt.hidden_creators = [compiled_creator()]
+    assert find_creator(trt, NAME) is trt.hidden_creators[0]
+    assert find_creator(trt, "yolo12edge::Other") is None
+
+
 def test_without_plugins_nothing_is_asked_for(variable):
     load_plugins(FakeBuild(), [])
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import configparser
 import json
+import runpy
 import shutil
 import struct
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -18,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from yolo12edge import Thresholds
+from yolo12edge import Runtime, Thresholds
 from yolo12edge.artifact import Artifact, write_artifact
 from yolo12edge.cli.deploy import app
 from yolo12edge.errors import ArtifactError, ExportError, InputError
@@ -26,6 +28,7 @@ from yolo12edge.exporters import triton_server
 from yolo12edge.exporters.deepstream import DEEPSTREAM_CONFIG, DEEPSTREAM_LIBRARY, deepstream_from_artifact
 from yolo12edge.exporters.deployment import label_lines
 from yolo12edge.exporters.triton_server import triton_from_artifact
+from yolo12edge.imaging import write_image
 from yolo12edge.manifest import Calibration, EngineFacts, InputSpec, Manifest, OutputSpec, Provenance
 from yolo12edge.tasks.detect import decode
 
@@ -503,3 +506,71 @@ def test_parser_refuses_other_models(parser: Path, layers: Any, configured: int)
 def test_manifest_travels_with_a_triton_model(tmp_path: Path) -> None:
     done = triton_from_artifact(engine(tmp_path / "a"), tmp_path / "models")
     assert json.loads((done.path / "manifest.json").read_text())["format"] == "tensorrt"
+
+
+class FakeTriton:
+    """A server and ``tritonclient.http`` in one: it runs the model of a repository in ONNX Runtime."""
+
+    InferenceServerClient: Any
+    InferInput: Any
+    InferRequestedOutput: Any
+
+    def __init__(self, repository: Path) -> None:
+        self.asked: list[tuple[str, list[int], str]] = []
+
+        class InferInput:
+            def __init__(self, name: str, shape: list[int], datatype: str) -> None:
+                self.name, self.shape, self.datatype = name, shape, datatype
+
+            def set_data_from_numpy(self, tensor: np.ndarray) -> None:
+                assert {"FP32": np.float32, "UINT8": np.uint8}[self.datatype] == tensor.dtype
+                assert list(tensor.shape) == self.shape
+                self.tensor = tensor
+
+        class Client:
+            def __init__(client, url: str) -> None:
+                assert url == "localhost:8000"
+
+            def infer(client, model: str, inputs: list[InferInput], outputs: list[str]) -> Any:
+                from yolo12edge.runtimes.ort_backend import OrtBackend
+
+                (one,) = inputs
+                self.asked.append((model, one.shape, one.datatype))
+                backend = OrtBackend(repository / model / "1" / "model.onnx", device="cpu", threads=1)
+                found = backend.infer({one.name: one.tensor})
+                backend.close()
+                return SimpleNamespace(as_numpy=lambda name: found[name] if name in outputs else None)
+
+        self.InferenceServerClient, self.InferInput = Client, InferInput
+        self.InferRequestedOutput = lambda name: name
+
+
+def test_client_finds_what_the_runtime_finds(
+    tmp_path: Path,
+    tiny_onnx: Artifact,
+    scene_frames: list[np.ndarray],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    model = triton_from_artifact(tiny_onnx, tmp_path / "models", name="tiny").path
+    server = FakeTriton(tmp_path / "models")
+    package, errors = ModuleType("tritonclient"), ModuleType("tritonclient.utils")
+    package.http, errors.InferenceServerException = server, type("InferenceServerException", (Exception,), {})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tritonclient", package)
+    monkeypatch.setitem(sys.modules, "tritonclient.utils", errors)
+    for number, frame in enumerate(scene_frames[:2]):
+        write_image(tmp_path / "pictures" / f"{number}.png", frame)
+    monkeypatch.setattr(sys, "argv", ["triton_client", str(model), str(tmp_path / "pictures"), "--confidence", "0.4"])
+    runpy.run_path(str(PARSER.parent / "triton_client.py"), run_name="__main__")
+    with Runtime(tiny_onnx) as runtime:
+        names = [
+            [
+                runtime.manifest.class_names[index]
+                for index in runtime(frame, thresholds=Thresholds(confidence=0.4)).class_id
+            ]
+            for frame in scene_frames[:2]
+        ]
+    assert any(names)
+    said = [f"frame {number}: {', '.join(found) or 'nothing'}" for number, found in enumerate(names)]
+    assert capsys.readouterr().out.splitlines() == said
+    assert server.asked == [("tiny", [1, 3, 96, 96], "FP32")] * 2

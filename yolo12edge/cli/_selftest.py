@@ -30,7 +30,7 @@ __all__ = ["MARK", "RECORDED", "child", "errors_of"]
 MARK = "yolo12edge-selftest:"
 """Engines print, too; the lines with this mark are JSON of ours."""
 
-_FRAMES = 20
+_FRAMES = 10
 
 RECORDED: dict[str, tuple[float, ...]] = {
     "candidates": (5196, 5276, 5356, 5492, 7316, 7476, 7516, 7716, 8331, 8335, 8375, 8392),

@@ -478,6 +478,11 @@ class FakeDevice:
             given = [kind for kind, _ in arguments]
             if len(parameters) != len(given) or any(p not in kinds[k] for p, k in zip(parameters, given, strict=True)):
                 self._refuse("CUDA_ERROR_INVALID_VALUE", f"{name} takes {parameters}, and was given {given}")
+            required = re.match(r"[^{]*\.reqntid (\d+)", entry)
+            if required and block != (int(required[1]), 1, 1):
+                self._refuse(
+                    "CUDA_ERROR_INVALID_VALUE", f"{name} takes blocks of {required[1]} threads, not of {block}"
+                )
             values = tuple(np.float32(value) if kind == "f32" else int(value) for kind, value in arguments)
             kernel = KERNELS.get(name)
             self._put(found, name, lambda: kernel(self, text, grid, values) if kernel else None, 0.1)

@@ -21,6 +21,7 @@ PTX = b"""//
     .param .u32 b,
     .param .f32 c
 )
+.reqntid 32
 {}
 """
 
@@ -143,6 +144,8 @@ def test_a_kernel_is_launched_by_its_name_with_its_arguments(device, monkeypatch
             device.launch(function, **whole, arguments=arguments)
     with pytest.raises(BackendError, match="INVALID_VALUE"):
         device.launch(function, **{**whole, "block": (2048, 1, 1)}, arguments=[("ptr", 16), ("i32", 3), ("f32", 0.1)])
+    with pytest.raises(BackendError, match="blocks of 32 threads"):
+        device.launch(function, **{**whole, "block": (64, 1, 1)}, arguments=[("ptr", 16), ("i32", 3), ("f32", 0.1)])
     with pytest.raises(BackendError, match="NOT_FOUND"):
         device.function(module, "sca")
     with pytest.raises(BackendError, match="INVALID_PTX"):

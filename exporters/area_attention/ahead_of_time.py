@@ -85,7 +85,7 @@ def registered_ahead_of_time(capability: int) -> str:
         raise BackendError(
             f"TensorRT {tensorrt.__version__} takes no kernels of Triton",
             expected="TensorRT 10.9 or later",
-            remedy="build the C++ plugin (exporters/area_attention/plugin/README.md) and name it in "
+            remedy="build the C++ plugin (yolo12edge.exporters.area_attention.build_plugin) and name it in "
             "YOLO12EDGE_TENSORRT_PLUGIN, or export with --attention native",
         )
     if capability < 80:

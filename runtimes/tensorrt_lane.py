@@ -77,6 +77,11 @@ class Lane:
             stack.callback(quietly, plan.device.activate)  # this thread may be another
             self._stack = stack.pop_all()
 
+    @property
+    def captured(self) -> bool:
+        """Whether the engine runs as a CUDA graph, from the second run on."""
+        return self._graph is not None
+
     def __enter__(self) -> Lane:
         self._lock.acquire()
         try:
@@ -99,12 +104,32 @@ class Lane:
             BackendError: If the engine or the device fails.
         """
         device, stream = self.plan.device, self.stream
-        for address, host, size in self._copied_in:
-            device.copy_to_device(address, host, size, stream)
-        self._execute()
+        self.copy_in()
+        self.execute()
         for host, address, size in self._copied_out:
             device.copy_to_host(host, address, size, stream)
         device.synchronize(stream)
+
+    def copy_in(self) -> None:
+        """Put the copies of ``inputs`` into the stream, where the device does not read them in place."""
+        for address, host, size in self._copied_in:
+            self.plan.device.copy_to_device(address, host, size, self.stream)
+
+    def execute(self) -> None:
+        """Put the engine alone into the stream, and do not wait.
+
+        Raises:
+            BackendError: If it is refused.
+        """
+        if self._capture_next:
+            self._capture_next = False
+            self._graph = self._captured()
+        if self._graph is not None:
+            self.plan.device.launch_graph(self._graph, self.stream)
+            return
+        self._enqueue()
+        # What is prepared once, with the first run, must not be in the graph.
+        self._capture_next, self._may_capture = self._may_capture, False
 
     def close(self) -> None:
         """Give everything back, once nobody uses it; may be called again, from any thread."""
@@ -179,17 +204,6 @@ class Lane:
         if not done:
             raise BackendError(f"TensorRT refuses shapes or memory: {plan.log.last_error()}")
         plan.device.synchronize(self.stream)
-
-    def _execute(self) -> None:
-        if self._capture_next:
-            self._capture_next = False
-            self._graph = self._captured()
-        if self._graph is not None:
-            self.plan.device.launch_graph(self._graph, self.stream)
-            return
-        self._enqueue()
-        # What is prepared once, with the first run, must not be in the graph.
-        self._capture_next, self._may_capture = self._may_capture, False
 
     def _enqueue(self) -> None:
         if not self._context.execute_async_v3(self.stream):

@@ -78,6 +78,11 @@ class TensorRtWorkspace:
         self._kept.clear()
         return self
 
+    def wait(self) -> None:
+        """Wait until what was filled in lies in the engine's input, for measuring."""
+        with self._lane as lane:
+            self._plan.device.synchronize(lane.stream)
+
     def close(self) -> None:
         """Give the memory back; nobody may use it any more."""
         if self._plan.is_ours():

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 
@@ -169,3 +170,32 @@ def test_threads_of_opencv_are_as_before(monkeypatch: pytest.MonkeyPatch) -> Non
         assert cv2.getNumThreads() == 2
     finally:
         cv2.setNumThreads(before)
+
+
+@pytest.mark.parametrize("pixels", [False, True])
+def test_places_of_a_batch_are_filled_one_by_one(pixels: bool) -> None:
+    preprocessor = Preprocessor(SPEC, pixels=pixels)
+    buffer = preprocessor.buffer(3)
+    assert len(np.unique(buffer.tensor)) == 1  # grey, before anything lies there
+    frames = [noise(50, 120), noise(120, 50)]
+    for index in (0, 2):
+        buffer.fill(frames[1], "bgr", index)
+    letterbox = buffer.fill(frames[0], "bgr", 2)
+    expected = [preprocessor(frame) for frame in frames]
+    assert letterbox == expected[0][1]
+    assert (buffer.tensor[0] == expected[1][0][0]).all()
+    assert (buffer.tensor[2] == expected[0][0][0]).all()
+    assert len(np.unique(buffer.tensor[1])) == 1
+
+
+def test_a_model_that_takes_pixels_gets_them_without_being_asked() -> None:
+    spec = msgspec.structs.replace(SPEC, dtype="uint8", layout="NHWC", color="BGR")
+    assert Preprocessor(spec)(noise(50, 120))[0].dtype == np.uint8
+
+
+def test_a_frame_on_a_gpu_is_refused_with_a_remedy() -> None:
+    class OnGpu:
+        __cuda_array_interface__ = {"shape": (4, 4, 3)}  # noqa: RUF012
+
+    with pytest.raises(InputError, match="copy it to the CPU"):
+        Preprocessor(SPEC)(OnGpu())  # type: ignore[arg-type]

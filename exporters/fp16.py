@@ -164,9 +164,11 @@ def half_scales(graph: GraphEdit) -> None:
         if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
             continue
         integers, scale = graph.constants.get(node.input[0]), graph.constants[node.input[1]]
-        near = np.maximum(scale.astype(np.float16), np.finfo(np.float16).smallest_subnormal)
+        near = np.clip(scale, np.finfo(np.float16).smallest_subnormal, _LARGEST / 2).astype(np.float16)
         # Half a step lower at the end of the range is the most that rounding down may cost.
-        near = np.where(near < scale * (1 - 0.5 / 127), np.nextafter(near, np.float16(np.inf)), near).astype(np.float32)
+        near = np.where(near < scale * (1 - 0.5 / 127), np.nextafter(near, np.float16(np.inf)), near)
+        # A scale beyond that, which no trained network has, stays float32 with whoever reads it, or is refused.
+        near = np.where(scale <= _LARGEST / 2, near.astype(np.float32), scale)
         rounded[node.input[1]] = near
         if integers is not None:
             ratio = (scale.astype(np.float64) / near).reshape(-1, *(1,) * (integers.ndim - 1))

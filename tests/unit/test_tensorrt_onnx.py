@@ -199,14 +199,15 @@ def test_int8_beside_float16_loses_nothing_to_speak_of(int8_source, float_source
 
 
 def test_scales_that_half_precision_lacks_move_no_weight_by_more_than_half_a_step():
-    integers = np.arange(-127, 128).astype(np.int8).reshape(1, -1, 1, 1).repeat(5, 0)
-    scales = np.array([0.01, 3e-5, 1.33e-6, 8.9e-8, 1e-9], np.float32)
+    integers = np.arange(-127, 128).astype(np.int8).reshape(1, -1, 1, 1).repeat(6, 0)
+    scales = np.array([0.01, 3e-5, 1.33e-6, 8.9e-8, 1e-9, 1e5], np.float32)
     weight = helper.make_node("DequantizeLinear", ["q", "s", "z"], ["w"], axis=0)
-    graph = GraphEdit("g", [weight], {"q": integers, "s": scales, "z": np.zeros(5, np.int8)}, [], [])
+    graph = GraphEdit("g", [weight], {"q": integers, "s": scales, "z": np.zeros(6, np.int8)}, [], [])
     half_scales(graph)
     near = graph.constants["s"]
     assert (near > 0).all()
-    assert (near == near.astype(np.float16)).all()
+    assert (near[:5] == near[:5].astype(np.float16)).all()
+    assert near[5] == np.float32(1e5)  # there is no such number: whoever reads it stays float32, or it is refused
     before = integers * scales.astype(np.float64)[:, None, None, None]
     after = graph.constants["q"] * near.astype(np.float64)[:, None, None, None]
     step = near[:, None, None, None]

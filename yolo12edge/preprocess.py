@@ -198,8 +198,8 @@ def _resize_to_bgr(frame: npt.NDArray[Any], color: Color, out: npt.NDArray[np.ui
         out[...] = cv2.cvtColor(np.ascontiguousarray(resized), _TO_BGR[order])
 
 
-def to_8_bits(image: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
-    """Return an image of 16 bits, 0 to 65,535, in 8 bits, rounded."""
+def to_8_bits(image: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Return a uint16 image, 0 to 65,535, in 8 bits, rounded."""
     return np.asarray(cv2.convertScaleAbs(image, alpha=1 / 257), np.uint8)  # 65,535 / 257 = 255
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -20,6 +22,7 @@ from ..postprocess import Postprocessor
 from ..runtimes import Backend, Runtime
 from ..runtimes.ort_backend import OrtBackend
 from ..runtimes.tensorrt_builder import BuildOptions, build_plan
+from ..runtimes.tensorrt_plugins import PLUGIN_VARIABLE
 from ..thresholds import Thresholds
 from .onnx_from_torch import MODEL_NAME
 from .tensorrt_onnx import TensorRtForm, half_overflows, tensorrt_onnx
@@ -76,7 +79,11 @@ class EngineMaker:
         content, own = tensorrt_onnx(model, own, self.form)
         if self.on_device:
             return own, {MODEL_NAME: content}
+        if self.form.attention == "plugin":
+            _register_plugin(self.format)
         built = build_plan(content, own, self.format, self.options, progress=progress)
+        for warning in built.warnings:
+            warnings.warn(warning, RuntimeWarning, stacklevel=3)
         versions = {**own.provenance.versions, self.format: built.facts.version}
         own = msgspec.structs.replace(
             own,
@@ -164,6 +171,18 @@ def with_float_names(maker: EngineMaker, model: bytes, manifest: Manifest, frame
         return maker
     kept = maker.form.float_names | half_overflows(model, manifest.input, frames)
     return replace(maker, form=replace(maker.form, float_names=kept))
+
+
+def _register_plugin(format: TensorRtFormat) -> None:
+    """Register the attention kernel that becomes part of the engine, unless the user names a plugin library."""
+    if format != "tensorrt" or os.environ.get(PLUGIN_VARIABLE):
+        return
+    from ..runtimes.cuda import open_cuda
+    from .area_attention.ahead_of_time import registered_ahead_of_time
+
+    with closing(open_cuda().open(0)) as device:
+        major, minor = device.facts.compute_capability
+    registered_ahead_of_time(10 * major + minor)
 
 
 def runs_engines(format: TensorRtFormat) -> bool:

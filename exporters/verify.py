@@ -72,8 +72,7 @@ def feeds_of(spec: InputSpec, frame: Frame) -> tuple[dict[str, npt.NDArray[Any]]
 
 def _plain(spec: InputSpec) -> InputSpec:
     """Return the input of the float ONNX that an export was made from."""
-    size = {"height": spec.height, "width": spec.width}
-    return InputSpec(name=spec.name, batch=1, **size, pad_value=spec.pad_value, scale=spec.scale)
+    return msgspec.structs.replace(spec, batch=1, min_batch=None, dtype="float32", layout="NCHW", color="RGB")
 
 
 def measure_parity(

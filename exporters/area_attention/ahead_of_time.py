@@ -42,7 +42,7 @@ def compile_attention(tile: Tile, *, heads: int, area: int, capability: int, run
     try:
         from .kernel import area_attention_kernel
     except ImportError as error:
-        raise MissingDependencyError("triton", extra="dev", purpose="to compile GPU kernels") from error
+        raise MissingDependencyError("triton", extra="plugin", purpose="to compile GPU kernels") from error
     return compile_kernel(
         area_attention_kernel,
         signature={"qkv": "*fp16", "run": "i32", "out": "*fp16"},

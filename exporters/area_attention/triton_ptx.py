@@ -90,7 +90,7 @@ def compile_kernel(
         from triton.backends.compiler import GPUTarget
         from triton.compiler import ASTSource
     except ImportError as error:
-        raise MissingDependencyError("triton", extra="dev", purpose="to compile GPU kernels") from error
+        raise MissingDependencyError("triton", extra="plugin", purpose="to compile GPU kernels") from error
     if not isinstance(function, triton.JITFunction):
         raise ExportError(
             "this kernel is not one that can be compiled",

@@ -7,7 +7,8 @@ error; 130 interrupted.
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+import warnings
+from typing import Annotated, TextIO
 
 import typer
 
@@ -40,6 +41,7 @@ app.command()(doctor.doctor)
 app.command()(demo.demo)
 
 _debug = False
+_show_by_default = warnings.showwarning
 _INTERRUPTED = 130
 
 
@@ -47,6 +49,23 @@ def _print_version(value: bool) -> None:
     if value:
         typer.echo(f"yolo12edge {__version__}")
         raise typer.Exit
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Print what the library warns of as one message; other warnings are for programmers, and stay as they are."""
+    if category is not RuntimeWarning:
+        _show_by_default(message, category, filename, lineno, file, line)
+        return
+    from ._console import console, plain
+
+    console.print(plain(f"Warning: {message}", "yellow"), soft_wrap=True)
 
 
 @app.callback()
@@ -63,7 +82,8 @@ def options(
 
 
 def main() -> None:
-    """Run the command line; print errors of the library as one message, without a traceback."""
+    """Run the command line; print errors and warnings of the library as one message, without a traceback."""
+    warnings.showwarning = _show_warning
     try:
         app()
     except Yolo12EdgeError as error:

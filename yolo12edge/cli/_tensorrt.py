@@ -65,6 +65,12 @@ class TensorRtOptions:
                 f"{', '.join(building)} and --on-device contradict each other: nothing is built here",
                 remedy="leave one out",
             )
+        if self.nms is not None and format == "tensorrt-rtx":
+            raise InputError(
+                "tensorrt-rtx cannot suppress boxes in the engine", remedy="leave --nms out: the Runtime does it"
+            )
+        if self.min_batch is not None and self.min_batch > self.batch:
+            raise InputError(f"--min-batch {self.min_batch} is more than --batch {self.batch}", remedy="raise --batch")
         if not self.on_device:
             try:
                 import_tensorrt(format)

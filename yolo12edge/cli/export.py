@@ -243,7 +243,7 @@ def _table(artifacts: list[Artifact]) -> Table:
     stem = artifacts[0].path.name.removesuffix(f"-{artifacts[0].manifest.precision}")
     title = f"Export of {stem}"
     table = Table(title=Text(title), title_justify="left", min_width=len(title))
-    columns = {artifact.path.name: artifact.manifest.precision for artifact in artifacts}
+    columns: dict[str, str] = {artifact.path.name: artifact.manifest.precision for artifact in artifacts}
     last = artifacts[-1].manifest.report
     own = artifacts[-1].path.name
     reference = last.agreement.reference if last.agreement else own

@@ -62,8 +62,6 @@ def _engine(
     model: Path, manifest: Manifest, device: str, threads: int | None, hint: Hint, cache: Path | None
 ) -> Backend:
     """Load a model into the engine of its format."""
-    if manifest.format in TENSORRT_FORMATS:
-        return _tensorrt(model, manifest, device, hint, cache)
     if manifest.format == "openvino":
         from .openvino_backend import OpenVinoBackend
 
@@ -77,6 +75,8 @@ def _engine(
         from .ort_backend import OrtBackend
 
         return OrtBackend(model, device=device, threads=threads, cache=cache)
+    if manifest.format in TENSORRT_FORMATS:
+        return _tensorrt(model, manifest, device, cache)
     if cache is not None:
         raise InputError(f"cache is for ONNX and OpenVINO, and {model} is a checkpoint", remedy="leave it out")
     from .torch_backend import TorchBackend
@@ -84,12 +84,10 @@ def _engine(
     return TorchBackend(model, manifest, device=device, threads=threads)
 
 
-def _tensorrt(model: Path, manifest: Manifest, device: str, hint: Hint, cache: Path | None) -> Backend:
-    """Load an engine of TensorRT; build it first where the artifact holds the model it is built from."""
+def _tensorrt(model: Path, manifest: Manifest, device: str, cache: Path | None) -> Backend:
+    """Load an engine of TensorRT; it is built first where the artifact holds the model that it is built from."""
     from .tensorrt_backend import TensorRtBackend
 
-    if hint != "latency":
-        raise InputError(f"hint is for OpenVINO, and {model} is of format {manifest.format!r}", remedy="leave it out")
     assert manifest.format in TENSORRT_FORMATS
     if cache is not None and manifest.engine is not None:
         raise InputError(f"cache is for engines that are built here, and {model} is one already", remedy="leave it out")

@@ -222,10 +222,12 @@ class Lane:
                 self._enqueue()
             finally:
                 graph = device.end_capture(self.stream)
-        except BackendError as error:
-            _log.debug("no CUDA graph: %s", error)
+        except BaseException as error:  # also of who interrupts: the graph may be empty then
             if graph is not None:
                 device.destroy_graph(graph)
+            if not isinstance(error, BackendError):
+                raise
+            _log.debug("no CUDA graph: %s", error)
             return None
         return graph
 

@@ -208,6 +208,18 @@ def test_an_execution_that_fails_while_it_is_captured_leaves_no_graph(trt, engin
     assert trt.cuda.names().count("end_capture") == 1
 
 
+def test_a_capture_that_is_interrupted_leaves_no_empty_graph(trt, engine, scene_frames, expected, monkeypatch):
+    execute = fakes._Context.execute_async_v3
+    with Runtime(engine, warmup=1) as runtime:
+        monkeypatch.setattr(fakes._Context, "execute_async_v3", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            runtime(scene_frames[1])
+        monkeypatch.setattr(fakes._Context, "execute_async_v3", execute)
+        assert same(runtime(scene_frames[0], thresholds=KEEP), expected[0])
+    assert "destroy_graph" in trt.cuda.names()
+    assert "launch_graph" not in trt.cuda.names()
+
+
 def test_suppression_is_not_captured_and_higher_thresholds_are_refused(trt, made, tmp_path, scene_frames):
     source = made(candidates=100, nms_iou=0.5)
     with Runtime(fake_artifact(source, tmp_path / "nms")) as runtime:

@@ -12,14 +12,23 @@ if TYPE_CHECKING:
     from .int8 import int8_from_onnx
     from .onnx_from_torch import onnx_from_checkpoint
     from .openvino_ir import openvino_from_onnx
+    from .tensorrt_engine import tensorrt_from_onnx
 
-__all__ = ["Artifact", "int8_from_onnx", "onnx_fp16_from_onnx", "onnx_from_checkpoint", "openvino_from_onnx"]
+__all__ = [
+    "Artifact",
+    "int8_from_onnx",
+    "onnx_fp16_from_onnx",
+    "onnx_from_checkpoint",
+    "openvino_from_onnx",
+    "tensorrt_from_onnx",
+]
 
 _HOME = {
     "int8_from_onnx": "int8",
     "onnx_fp16_from_onnx": "fp16",
     "onnx_from_checkpoint": "onnx_from_torch",
     "openvino_from_onnx": "openvino_ir",
+    "tensorrt_from_onnx": "tensorrt_engine",
 }
 
 

@@ -28,11 +28,12 @@ from ..calibration.tournament import Bench, choose_recipe, rank_groups
 from ..calibration.verdict import verdict_lines
 from ..errors import InputError, MissingDependencyError
 from ..imaging.images import read_image
-from ..manifest import Accuracy, Agreement, Budget, InputSpec, Latency, Report
+from ..manifest import Agreement, Budget, InputSpec, Latency, Report
 from ..metrics.evaluate import Evaluation
 from ..preprocess import Preprocessor
 from ..runtimes import Runtime
 from .int8_maker import Int8Maker, Stage
+from .scored import accuracy_of
 
 if TYPE_CHECKING:
     from ..data.dataset import Sample
@@ -302,19 +303,7 @@ def _report(result: GuardResult, reference: str, *, dataset: str, split: str) ->
     """Return what was measured, as the manifest has it."""
     accuracy = latency = None
     if result.own is not None and result.twin is not None:
-        mine, theirs = result.own.metrics, result.twin.metrics
-        accuracy = Accuracy(
-            dataset=dataset,
-            split=split,
-            images=mine.images,
-            ap=mine.ap,
-            ap50=mine.ap50,
-            ap75=mine.ap75,
-            reference=reference,
-            reference_ap=theirs.ap,
-            reference_ap50=theirs.ap50,
-            reference_ap75=theirs.ap75,
-        )
+        accuracy = accuracy_of(result.own, result.twin, reference=reference, dataset=dataset, split=split)
     if result.own_latency is not None and result.twin_latency is not None:
         latency = Latency(
             engine=result.engine,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -18,6 +19,7 @@ from ..calibration.agreement import agreement_of
 from ..calibration.guard import AGREEMENT_F1
 from ..errors import BackendError, MissingDependencyError, VerificationError
 from ..manifest import PLAN_SUFFIX, Manifest, Parity, Report, TensorRtFormat
+from ..metrics.evaluate import evaluate_pair
 from ..postprocess import Postprocessor
 from ..runtimes import Backend, Runtime
 from ..runtimes.ort_backend import OrtBackend
@@ -25,6 +27,7 @@ from ..runtimes.tensorrt_builder import BuildOptions, build_plan
 from ..runtimes.tensorrt_plugins import PLUGIN_VARIABLE
 from ..thresholds import Thresholds
 from .onnx_from_torch import MODEL_NAME
+from .scored import accuracy_of
 from .tensorrt_onnx import TensorRtForm, half_overflows, tensorrt_onnx
 from .verify import (
     Frame,
@@ -35,6 +38,9 @@ from .verify import (
     measure_parity,
     verification_frames,
 )
+
+if TYPE_CHECKING:
+    from ..data.dataset import Sample
 
 __all__ = ["ENGINE_NAME", "EngineMaker", "runs_engines", "tensorrt_from_onnx", "with_float_names"]
 
@@ -109,13 +115,15 @@ def tensorrt_from_onnx(
     maker: EngineMaker,
     *,
     images: Sequence[Path | Frame] | None = None,
+    samples: Sequence[Sample] = (),
+    dataset: str = "",
     progress: Progress | None = None,
     overwrite: bool = False,
 ) -> Artifact:
     """Make a float TensorRT artifact.
 
     The typed ONNX is compared with its source in ONNX Runtime before anything is built from it. The engine itself is
-    compared where it can run; its report says nothing about parity where it cannot.
+    compared, and scored, where it can run; its report is silent where it cannot.
 
     Args:
         source: The FP32 ONNX artifact.
@@ -123,6 +131,8 @@ def tensorrt_from_onnx(
         maker: Library, form and options.
         images: Pictures to compare on and to look for values that half precision cannot hold, as files or uint8 BGR
             arrays; None renders a few scenes.
+        samples: Labelled images to score an engine on, beside its source; none if it is not to be scored.
+        dataset: Their dataset's name, for the report.
         progress: Called while an engine is built, with the number of steps done and of all.
         overwrite: Whether an artifact at ``out`` may be replaced.
 
@@ -138,7 +148,7 @@ def tensorrt_from_onnx(
     maker = with_float_names(maker, model, source.manifest, frames)
     precision = maker.form.precision
     manifest = msgspec.structs.replace(source.manifest, precision=precision)
-    parity = _check_typed(model, manifest, maker.form, frames)
+    parity, rounding = _check_typed(model, manifest, maker.form, frames)
     finished, files = maker.files(model, manifest, progress=progress)
     if maker.on_device:
         if maker.form.attention != "plugin":
@@ -149,9 +159,15 @@ def tensorrt_from_onnx(
             Runtime(write_artifact(Path(folder) / "draft", finished, files)) as runtime,
         ):
             measured = compare_engine(runtime, source, frames)
-        if measured is not None:
-            (check_parity if precision == "fp32" else check_half_parity)(measured)
-        finished = msgspec.structs.replace(finished, report=msgspec.structs.replace(finished.report, parity=measured))
+            if measured is not None:
+                (check_parity if precision == "fp32" else check_half_parity)(measured, rounding=rounding)
+            accuracy = None
+            if samples:
+                with Runtime(source, device="cpu") as reference:
+                    own, other = evaluate_pair(runtime, reference, samples, manifest.class_names)
+                accuracy = accuracy_of(own, other, reference=source.path.name, dataset=dataset)
+        report = msgspec.structs.replace(finished.report, parity=measured, accuracy=accuracy)
+        finished = msgspec.structs.replace(finished, report=report)
     return write_artifact(out, finished, files, overwrite=overwrite)
 
 
@@ -197,7 +213,9 @@ def runs_engines(format: TensorRtFormat) -> bool:
         return False
 
 
-def _check_typed(model: bytes, manifest: Manifest, form: TensorRtForm, frames: Sequence[Frame]) -> Parity:
+def _check_typed(
+    model: bytes, manifest: Manifest, form: TensorRtForm, frames: Sequence[Frame]
+) -> tuple[Parity, Parity]:
     """Compare the typed ONNX with its float source, both in ONNX Runtime on the CPU.
 
     The plugin's kernel is none of ONNX Runtime's, so that form is compared as the native one. What selects candidates
@@ -208,6 +226,9 @@ def _check_typed(model: bytes, manifest: Manifest, form: TensorRtForm, frames: S
         manifest: Of the source, with the precision of the form.
         form: What to make of it.
         frames: To compare on.
+
+    Returns:
+        How far the two are from each other, and the source's float32 from itself.
     """
     content, own = tensorrt_onnx(model, manifest, _plain(form))
     with closing(OrtBackend(content, device="cpu")) as whole:
@@ -218,7 +239,7 @@ def _check_typed(model: bytes, manifest: Manifest, form: TensorRtForm, frames: S
             content, selected = tensorrt_onnx(model, manifest, chosen_form)
             with closing(OrtBackend(content, device="cpu")) as chosen:
                 _check_selection(whole, own, chosen, selected, frames)
-    return parity
+    return parity, rounding
 
 
 def _plain(form: TensorRtForm) -> TensorRtForm:

@@ -73,7 +73,7 @@ def float_artifacts(
     images = given.calibration.paths[:_VERIFY_IMAGES] if given.calibration else None
     if maker is not None:
         return [
-            build(maker, precision, onnx, place(precision), images=images, overwrite=overwrite)
+            build(maker, precision, onnx, place(precision), images=images, given=given, overwrite=overwrite)
             for precision in precisions
         ]
     if format == "openvino":

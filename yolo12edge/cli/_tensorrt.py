@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ..artifact import Artifact
     from ..exporters.tensorrt_engine import EngineMaker
     from ..manifest import TensorRtFormat
+    from ._data import ExportData
 
 __all__ = ["TensorRtOptions", "build"]
 
@@ -109,9 +110,20 @@ def build(
     place: Path,
     *,
     images: Sequence[Path] | None,
+    given: ExportData,
     overwrite: bool,
 ) -> Artifact:
-    """Make a float TensorRT artifact and show how it goes on; arguments and errors are ``tensorrt_from_onnx``'s."""
+    """Make a float TensorRT artifact and show how it goes on; errors are those of ``tensorrt_from_onnx``.
+
+    Args:
+        maker: What all artifacts share.
+        precision: Of this one.
+        onnx: The FP32 ONNX artifact.
+        place: Where to write.
+        images: To compare on; None renders scenes.
+        given: The data that the user gave; an engine is scored on its labelled images.
+        overwrite: Whether an artifact at ``place`` may be replaced.
+    """
     from ..exporters.tensorrt_engine import tensorrt_from_onnx
     from ._console import console, progress
 
@@ -120,4 +132,13 @@ def build(
         with console.status("Typing the graph for TensorRT and comparing with ONNX"):
             return tensorrt_from_onnx(onnx, place, maker, images=images, overwrite=overwrite)
     with progress(f"Building the {precision} engine", unit="steps") as steps:
-        return tensorrt_from_onnx(onnx, place, maker, images=images, progress=steps.update, overwrite=overwrite)
+        return tensorrt_from_onnx(
+            onnx,
+            place,
+            maker,
+            images=images,
+            samples=given.scored,
+            dataset=given.dataset.path.parent.name if given.dataset else "",
+            progress=steps.update,
+            overwrite=overwrite,
+        )

@@ -8,6 +8,7 @@ import socket
 import sys
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -124,6 +125,18 @@ def test_wrong_outputs_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_selftest, "_picture", lambda: np.zeros((640, 640, 3), np.uint8))
     with pytest.raises(VerificationError, match="boxes differ by 22"):
         list(_selftest._try(OrtBackend(model, device="cpu"), manifest))
+
+
+@pytest.mark.parametrize("errors", [(1.1, 0.0), (0.0, 1e-4), (float("nan"), 0.0)])
+def test_boxes_and_scores_must_both_agree(monkeypatch: pytest.MonkeyPatch, errors: tuple[float, float]) -> None:
+    _, manifest = bundled_model("fp32")
+    outputs = {output.name: np.zeros(output.shape, np.float32) for output in manifest.outputs}
+    backend: Any = SimpleNamespace(inputs=(SimpleNamespace(dtype="float32"),), infer=lambda feeds: outputs, close=int)
+    monkeypatch.setattr(_selftest, "errors_of", lambda boxes, scores: errors)
+    parts = _selftest._try(backend, manifest)
+    assert next(parts)[1]["box_error_px"] is errors[0]
+    with pytest.raises(VerificationError):
+        next(parts)
 
 
 @pytest.mark.parametrize(("where", "value"), [("boxes", np.nan), ("boxes", 1.0), ("scores", 1e-4)])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -187,3 +188,13 @@ def test_looking_at_the_best_few_first_changes_nothing(
     whole = decode(boxes, scores, thresholds)
     for name in ("xyxy", "confidence", "class_id"):
         np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))
+
+
+def test_boxes_that_the_model_has_suppressed_cannot_be_had_back() -> None:
+    boxes, scores = candidates(0, 50, 2)
+    outputs = {"boxes": boxes[None], "scores": scores[None]}
+    letterboxes = [plan_letterbox((64, 64), (64, 64))]
+    suppressing = Postprocessor(msgspec.structs.replace(manifest(2, 50), nms_iou=0.6))
+    assert suppressing(outputs, letterboxes, Thresholds(iou=0.6))
+    with pytest.raises(InputError, match=r"already suppressed boxes at 0\.6"):
+        suppressing(outputs, letterboxes, Thresholds(iou=0.61))

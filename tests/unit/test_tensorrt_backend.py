@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +21,7 @@ from yolo12edge.artifact import write_artifact
 from yolo12edge.errors import ArtifactError, BackendError, InputError, MissingDependencyError
 from yolo12edge.exporters.tensorrt_onnx import TensorRtForm, tensorrt_onnx
 from yolo12edge.preprocess import Preprocessor
+from yolo12edge.runtimes import tensorrt_plan
 from yolo12edge.runtimes.tensorrt_backend import TensorRtBackend
 from yolo12edge.thresholds import Thresholds
 
@@ -617,3 +619,43 @@ def test_an_artifact_with_a_model_is_built_here_once(trt, tiny_onnx, tmp_path, s
             assert same(runtime(scene_frames[0], thresholds=KEEP), expected[0])
     assert built == [1]
     assert list((tmp_path / "cache").glob("*.engine"))
+
+
+# --- the true library --------------------------------------------------------------------------------------------
+
+
+def test_the_true_library_has_what_the_backend_uses():
+    true = pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed")
+    assert {"FLOAT", "HALF", "UINT8", "INT8", "INT32", "INT64", "BOOL"} <= set(true.DataType.__members__)
+    assert true.TensorLocation.DEVICE != true.TensorLocation.HOST
+    assert {"LINEAR"} <= set(true.TensorFormat.__members__)
+    assert {"INPUT", "OUTPUT"} <= set(true.TensorIOMode.__members__)
+    for kind, false in (
+        (true.ICudaEngine, fakes._Engine),
+        (true.IExecutionContext, fakes._Context),
+        (true.Runtime, fakes._Runtime),
+    ):
+        own = {name for name in vars(false) if not name.startswith("_")}
+        assert own <= set(dir(kind)), "the false one has what the true one has not"
+    assert hasattr(true.IExecutionContext, "is_stream_capturable")
+    assert hasattr(true.Runtime, "engine_host_code_allowed")
+
+
+def test_the_true_library_refuses_its_engine_where_there_is_no_gpu(monkeypatch, made, tmp_path):
+    """CUDA is a false one here: what the library itself asks of the driver fails, and must not end the process."""
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed")
+    from yolo12edge.runtimes.cuda import open_cuda
+    from yolo12edge.runtimes.tensorrt_builder import build_plan
+
+    with contextlib.suppress(BackendError, MissingDependencyError):
+        if open_cuda().device_count():
+            pytest.skip("this machine has a GPU; what is said without one cannot be shown here")
+    cuda = FakeCuda()
+    monkeypatch.setattr(tensorrt_plan, "open_cuda", lambda: cuda)
+    source = made()
+    manifest = msgspec.structs.replace(source.manifest, format="tensorrt-rtx", files=[])
+    built = build_plan(source.model_file.read_bytes(), manifest, "tensorrt-rtx")
+    manifest = msgspec.structs.replace(manifest, engine=built.facts)
+    with pytest.raises(ArtifactError, match="tensorrt-rtx cannot run the engine here"):
+        Runtime(write_artifact(tmp_path / "a", manifest, {"model.engine": built.plan}))
+    cuda.check()

@@ -87,6 +87,11 @@ def _check(manifest: Manifest) -> None:
             f"the engine needs {', '.join(engine.plugins)}, which nvinfer does not load",
             remedy="export with --attention native",
         )
+    if engine is not None and engine.version_compatible:
+        raise ExportError(
+            "the engine is for later versions, too, and nvinfer does not allow the code in it that this needs",
+            remedy="export without --version-compatible",
+        )
     names = {output.role: output.name for output in manifest.outputs}
     if names != {"boxes": "boxes", "scores": "scores"}:
         raise ExportError(f"the outputs are {', '.join(names.values())}", expected="boxes and scores, for the parser")

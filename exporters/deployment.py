@@ -54,7 +54,8 @@ def engine_notes(manifest: Manifest, program: str) -> list[str]:
     if engine is None:
         return []
     version = f"TensorRT {engine.version}{' or newer' if engine.version_compatible else ''}"
-    return [f"The engine runs on {', '.join(engine.architectures)} only, in a {program} that comes with {version}."]
+    others = " and other GPUs from Ampere on" if engine.hardware_compatible else " only"
+    return [f"The engine runs on {', '.join(engine.architectures)}{others}, in a {program} that comes with {version}."]
 
 
 def label_lines(names: Sequence[str]) -> str:

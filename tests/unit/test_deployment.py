@@ -214,6 +214,9 @@ def test_triton_tells_of_plugins_and_version_compatibility(tmp_path: Path) -> No
         (True, False),
     ]
     assert "10.3.0 or newer" in notes[0]
+    facts = msgspec.structs.replace(ENGINE, hardware_compatible=True, architectures=["sm_86"])
+    notes = triton_from_artifact(engine(tmp_path / "b", engine=facts), tmp_path / "models").notes
+    assert "sm_86 and other GPUs from Ampere on" in notes[0]
 
 
 @pytest.mark.parametrize("name", ["", "../cats", "a b", "a/b", '"', "-a", "a\n"])
@@ -311,6 +314,10 @@ def test_deepstream_makes_an_engine_of_onnx_and_finds_it_again(tmp_path: Path) -
         ({"format": "tensorrt", "engine": ENGINE, "input": {"batch": 4}}, "exactly 4"),
         ({"format": "tensorrt", "engine": ENGINE, "input": {"batch": 4, "min_batch": 2}}, "fewer than 2"),
         ({"outputs": ("b", "s")}, "the outputs are b, s"),
+        (
+            {"format": "tensorrt", "engine": msgspec.structs.replace(ENGINE, version_compatible=True)},
+            "for later versions",
+        ),
         (
             {"format": "tensorrt", "engine": msgspec.structs.replace(ENGINE, plugins=["yolo12edge::AreaAttention"])},
             "AreaAttention",

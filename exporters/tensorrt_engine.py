@@ -158,7 +158,7 @@ def tensorrt_from_onnx(
             tempfile.TemporaryDirectory() as folder,
             Runtime(write_artifact(Path(folder) / "draft", finished, files)) as runtime,
         ):
-            measured = compare_engine(runtime, source, frames)
+            measured = _compare_engine(runtime, source, frames, selects=maker.form.candidates is not None)
             if measured is not None:
                 (check_parity if precision == "fp32" else check_half_parity)(measured, rounding=rounding)
             accuracy = None
@@ -267,18 +267,24 @@ def _check_selection(
             )
 
 
-def compare_engine(runtime: Runtime, source: Artifact, frames: Sequence[Frame]) -> Parity | None:
+def _compare_engine(runtime: Runtime, source: Artifact, frames: Sequence[Frame], *, selects: bool) -> Parity | None:
     """Compare an engine on this machine with the float ONNX in ONNX Runtime.
 
+    Args:
+        runtime: Of the engine.
+        source: The float ONNX artifact.
+        frames: To compare on.
+        selects: Whether the engine selects candidates: they are in another order then, so detections are compared.
+
     Returns:
-        How far their outputs differ, or None of an engine that selects candidates, whose detections are compared.
+        How far their outputs differ, or None of an engine that selects.
 
     Raises:
         VerificationError: If its detections are others.
     """
     manifest = runtime.manifest
     with Runtime(source, device="cpu") as reference:
-        if manifest.outputs[0].shape[2] == reference.manifest.outputs[0].shape[2]:
+        if not selects:
             return measure_parity(reference.infer, runtime.infer, manifest, frames, source="onnx fp32")
         iou = Thresholds() if manifest.nms_iou is None else Thresholds(iou=manifest.nms_iou)
         pairs = [(runtime(frame, thresholds=iou), reference(frame, thresholds=iou)) for frame in frames]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 from dataclasses import replace
 from importlib.util import find_spec
@@ -13,11 +14,14 @@ import pytest
 import typer
 from onnx import numpy_helper
 
+from tests.fakes import tensorrt as fakes
 from yolo12edge.artifact import Artifact, read_embedded_manifest
 from yolo12edge.errors import InputError, MissingDependencyError, VerificationError
 from yolo12edge.exporters import tensorrt_engine
 from yolo12edge.exporters.tensorrt_engine import EngineMaker, runs_engines, tensorrt_from_onnx
 from yolo12edge.exporters.tensorrt_onnx import TensorRtForm
+from yolo12edge.manifest import Layers
+from yolo12edge.runtimes.tensorrt_builder import BuiltPlan
 
 command = importlib.import_module("yolo12edge.cli.export")
 rtx = pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx is not installed")
@@ -161,3 +165,104 @@ def test_the_command_writes_what_it_says(tiny_checkpoint, tmp_path, capsys):
     printed = capsys.readouterr()
     assert "Export of tiny-tensorrt" in printed.out
     assert "builds its engine when a Runtime first opens" in printed.err.replace("\n", " ")
+
+
+SELECTING = {"precision": "fp32", "candidates": 189}
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """A machine that builds and runs engines: TensorRT and CUDA are false ones."""
+    module = fakes.install(monkeypatch)
+    built = []
+
+    def build(content, manifest, flavor, options, *, progress=None):
+        built.append(manifest.precision)
+        if progress is not None:
+            progress(1000, 1000)
+        spec = manifest.input
+        batches = None if spec.min_batch is None else (spec.min_batch, spec.batch)
+        layers = Layers(total=9, attention_blocks=8, fused_attention=8, precisions={"fp16": 9})
+        return BuiltPlan(fakes.fake_plan(content, batches=batches), fakes.fake_facts(), layers, ("a warning",))
+
+    monkeypatch.setattr(tensorrt_engine, "build_plan", build)
+    monkeypatch.setattr(tensorrt_engine, "runs_engines", lambda format: True)
+    module.built = built
+    yield module
+    gc.collect()
+    module.check()
+
+
+@pytest.mark.filterwarnings("ignore:a warning")
+@pytest.mark.parametrize("form", [{}, {"batch": 2, "min_batch": 1, "uint8": True}, SELECTING], ids=str)
+def test_an_engine_that_runs_here_is_compared_itself(here, tiny_onnx, tmp_path, scene_frames, form):
+    maker = EngineMaker(form=TensorRtForm(**form))
+    report = tensorrt_from_onnx(tiny_onnx, tmp_path / "t", maker, images=scene_frames[:2]).manifest.report
+    assert report.layers.fused_attention == 8
+    if "candidates" in form:
+        assert report.parity is None  # its detections were compared
+    else:
+        assert 0 < report.parity.max_score_error < 0.2
+
+
+def test_what_the_builder_warns_of_is_passed_on(here, tiny_onnx, tmp_path, scene_frames):
+    with pytest.warns(RuntimeWarning, match="a warning"):
+        tensorrt_from_onnx(tiny_onnx, tmp_path / "t", EngineMaker(), images=scene_frames[:1])
+
+
+@pytest.mark.filterwarnings("ignore:a warning")
+@pytest.mark.parametrize("form", [{}, {"candidates": 189}], ids=str)
+def test_an_engine_that_computes_something_else_is_not_written(
+    here, tiny_onnx, tmp_path, scene_frames, monkeypatch, form
+):
+    plain = tensorrt_engine.build_plan
+
+    def wrong(content, *arguments, **options):
+        model = onnx.load_from_string(content)
+        for item in model.graph.initializer:
+            if item.name == "model.21.strides":
+                item.CopyFrom(numpy_helper.from_array(5 * numpy_helper.to_array(item), item.name))
+        return plain(model.SerializeToString(), *arguments, **options)
+
+    monkeypatch.setattr(tensorrt_engine, "build_plan", wrong)
+    maker = EngineMaker(form=TensorRtForm(precision="fp32", **form))
+    with pytest.raises(VerificationError, match=r"differs from onnx|agree with the float model's to"):
+        tensorrt_from_onnx(tiny_onnx, tmp_path / "t", maker, images=scene_frames[:1])
+    assert not (tmp_path / "t").exists()
+
+
+@pytest.mark.filterwarnings("ignore:a warning")
+def test_int8_is_measured_beside_half_precision_on_the_engine(
+    here, tiny_checkpoint, folder, tmp_path, capsys, quick, monkeypatch
+):
+    guard = importlib.import_module("yolo12edge.calibration.guard")
+    monkeypatch.setattr(guard.Verdict, "holds", lambda self, allowed: True)
+    command.export(tiny_checkpoint, format="tensorrt", int8=True, data=folder, out=tmp_path / "out")
+    assert here.built == ["fp16", "int8"]  # recipes were tried in the simulation
+    report = Artifact.load(tmp_path / "out" / "tiny-tensorrt-int8").manifest.report
+    assert not report.budget.simulated
+    assert report.agreement.reference == "tiny-tensorrt-fp16"
+    assert report.latency.reference == "tiny-tensorrt-fp16"
+    assert report.latency.engine.startswith("tensorrt 10.3")
+    assert report.layers.total == 9
+    printed = capsys.readouterr()
+    assert "engine, median; tensorrt 10.3" in printed.out
+    assert "as fast as float" in printed.err.replace("\n", " ") or "slower than float" in printed.err
+
+
+@pytest.mark.filterwarnings("ignore:a warning")
+def test_the_budget_is_held_on_the_engine(here, tiny_onnx, tiny_checkpoint, folder, tmp_path, quick, monkeypatch):
+    """What the simulation promises does not count where the engine itself can be asked: it is built anew each time."""
+    guard = importlib.import_module("yolo12edge.calibration.guard")
+    asked = []
+
+    def holds(self, allowed):
+        asked.append(allowed)
+        return len(asked) >= 3
+
+    monkeypatch.setattr(guard.Verdict, "holds", holds)
+    with contextlib.suppress(typer.Exit):
+        command.export(tiny_checkpoint, format="tensorrt", int8=True, data=folder, out=tmp_path / "out")
+    manifest = Artifact.load(tmp_path / "out" / "tiny-tensorrt-int8").manifest
+    assert manifest.calibration.float_groups
+    assert here.built.count("int8") >= 3

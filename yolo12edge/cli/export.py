@@ -274,7 +274,8 @@ def _table(artifacts: list[Artifact]) -> Table:
         row(f"detections as float's, {agreement.images} images", {own: f"{100 * agreement.f1:.1f} %"})
         row("confidence shift", {own: f"{agreement.score_shift:+.4f}"})
     if latency := last.latency:
-        where = f"{latency.engine}, {latency.threads} threads, {latency.device}"
+        threads = f", {latency.threads} threads" if latency.device.startswith("cpu") else ""
+        where = f"{latency.engine}{threads}, {latency.device}"
         times = {reference: f"{latency.reference_median_ms:.2f} ms", own: f"{latency.median_ms:.2f} ms"}
         row(f"engine, median; {where}", times)
     return table

@@ -381,11 +381,8 @@ def _accuracy_table(accuracy: Accuracy, precision: str) -> Table:
 
 def _latency_table(latency: Latency, precision: str) -> Table:
     table = _table("", "median ms", "speed-up")
-    table.title = plain(
-        f"Latency of {latency.engine} on {latency.device}, {latency.threads or 'default'} threads, "
-        f"{latency.samples} samples",
-        "bold",
-    )
+    threads = f", {latency.threads or 'default'} threads" if latency.device.startswith("cpu") else ""
+    table.title = plain(f"Latency of {latency.engine} on {latency.device}{threads}, {latency.samples} samples", "bold")
     table.add_row(
         plain(precision), f"{latency.median_ms:.2f}", f"{latency.reference_median_ms / latency.median_ms:.2f}x"
     )

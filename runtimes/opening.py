@@ -36,15 +36,17 @@ def open_engine(
         if manifest.format == "openvino" and model.suffix.lower() == ".xml":
             artifact.file(Path(manifest.files[0].path).with_suffix(".bin").as_posix())  # read too, so it must be listed
     elif not path.exists():
-        raise InputError(f"{path} does not exist", expected="an artifact, an .onnx or .xml file or a checkpoint")
+        raise InputError(
+            f"{path} does not exist", expected="an artifact, an .onnx, .xml or .engine file or a checkpoint"
+        )
     elif path.suffix in (".onnx", ".xml"):
         manifest, model = read_lone_manifest(path), path
     elif path.suffix == PLAN_SUFFIX:
-        raise InputError(
-            f"{path} is a lone TensorRT engine, which does not say how it is fed and where it runs",
-            expected="the artifact directory that 'yolo12edge export --format tensorrt' wrote",
-            remedy="name that directory; of an engine that another tool made, name the .onnx file it was built from",
-        )
+        from .foreign_engine import read_foreign_engine
+
+        manifest, plan = read_foreign_engine(path)
+        _refuse_hint(hint, path, manifest)
+        return _tensorrt(plan, manifest, device, cache), manifest
     elif path.suffix == ".safetensors":
         from .torch_backend import manifest_for_checkpoint
 
@@ -52,7 +54,7 @@ def open_engine(
     else:
         raise InputError(
             f"{path} is nothing that a Runtime can open",
-            expected="an artifact directory, an .onnx or .xml file or a .safetensors checkpoint",
+            expected="an artifact directory, an .onnx, .xml or .engine file or a .safetensors checkpoint",
             remedy="'yolo12edge import' turns a public .pt into a checkpoint" if path.suffix == ".pt" else "",
         )
     return _engine(model, manifest, device, threads, hint, cache), manifest
@@ -66,11 +68,7 @@ def _engine(
         from .openvino_backend import OpenVinoBackend
 
         return OpenVinoBackend(model, device=device, threads=threads, hint=hint, cache=cache, pixels=manifest.input)
-    if hint != "latency":
-        raise InputError(
-            f"hint is for OpenVINO, and {model} is of format {manifest.format!r}",
-            remedy="leave it out, or export with --format openvino",
-        )
+    _refuse_hint(hint, model, manifest)
     if manifest.format == "onnx":
         from .ort_backend import OrtBackend
 
@@ -84,13 +82,21 @@ def _engine(
     return TorchBackend(model, manifest, device=device, threads=threads)
 
 
-def _tensorrt(model: Path, manifest: Manifest, device: str, cache: Path | None) -> Backend:
+def _refuse_hint(hint: Hint, model: Path, manifest: Manifest) -> None:
+    if hint != "latency":
+        raise InputError(
+            f"hint is for OpenVINO, and {model} is of format {manifest.format!r}",
+            remedy="leave it out, or export with --format openvino",
+        )
+
+
+def _tensorrt(model: Path | bytes, manifest: Manifest, device: str, cache: Path | None) -> Backend:
     """Load an engine of TensorRT; it is built first where the artifact holds the model that it is built from."""
     from .tensorrt_backend import TensorRtBackend
 
     assert manifest.format in TENSORRT_FORMATS
-    if cache is not None and manifest.engine is not None:
-        raise InputError(f"cache is for engines that are built here, and {model} is one already", remedy="leave it out")
+    if cache is not None and (manifest.engine is not None or manifest.foreign):
+        raise InputError("cache is for engines that are built here, and this is one already", remedy="leave it out")
     return TensorRtBackend(model, manifest=manifest, flavor=manifest.format, device=device, cache=cache)
 
 

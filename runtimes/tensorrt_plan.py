@@ -18,6 +18,7 @@ from .backend import TensorInfo
 from .cuda import open_cuda
 from .cuda.driver import CudaDevice
 from .cuda.letterbox import DeviceLetterbox
+from .foreign_engine import facts_of_foreign
 from .plan_file import check_plan
 from .tensorrt_library import Flavor, LogKeeper, import_tensorrt
 from .tensorrt_plugins import load_plugins
@@ -189,6 +190,8 @@ class LoadedPlan:
             from .tensorrt_cache import engine_for_device
 
             return engine_for_device(plan, manifest, flavor, device=self.device, cache=cache)
+        if manifest.foreign:
+            return plan, facts_of_foreign(plan, self.device.facts)
         if manifest.engine is None:
             raise ArtifactError(
                 "the manifest does not say what the engine was built for",

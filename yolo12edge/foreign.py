@@ -1,4 +1,4 @@
-"""Foreign models: ONNX and OpenVINO files that Ultralytics exported get a manifest in memory, and run like artifacts.
+"""Foreign models: files that Ultralytics exported get a manifest in memory, and run like artifacts.
 
 Their one output holds boxes and class probabilities; ``docs/foreign-models.md`` says which exports are taken.
 """
@@ -7,17 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from .errors import ArtifactError
 from .foreign_metadata import ForeignMetadata, metadata_of, read_metadata_yaml
-from .manifest import SCHEMA_VERSION, Format, InputSpec, Manifest, OutputSpec, Precision, Provenance
+from .manifest import (
+    SCHEMA_VERSION,
+    Format,
+    InputSpec,
+    Manifest,
+    OutputSpec,
+    Precision,
+    Provenance,
+    TensorRtFormat,
+)
 from .onnx_signature import read_onnx_signature
 from .openvino_metadata import read_openvino_metadata
 from .signature import Signature, Tensor
 
-__all__ = ["METADATA_NAME", "manifest_of_onnx", "manifest_of_openvino", "model_in"]
+__all__ = ["METADATA_NAME", "manifest_of_engine", "manifest_of_onnx", "manifest_of_openvino", "model_in"]
 
 METADATA_NAME = "metadata.yaml"
 """What Ultralytics writes beside an OpenVINO model."""
@@ -59,6 +69,50 @@ def manifest_of_openvino(path: Path) -> Manifest:
     beside = path.with_name(METADATA_NAME)
     signature = read_openvino_metadata(path).signature
     return _manifest(path, "openvino", metadata_of(read_metadata_yaml(beside), str(beside)), signature)
+
+
+def manifest_of_engine(path: Path, entries: Mapping[str, Any], library: TensorRtFormat) -> Manifest:
+    """Make the manifest of a TensorRT engine from the metadata before it.
+
+    What goes in and comes out only the engine itself can tell; here stands what such an export always has. Who opens
+    the engine compares.
+
+    Args:
+        path: The file.
+        entries: Its metadata, as JSON has it.
+        library: Which library wrote the engine.
+
+    Raises:
+        ArtifactError: If the metadata are not of what can be run, or do not tell the size of the input.
+    """
+    source = f"the metadata before {path}"
+    metadata = metadata_of({key: _as_text(value) for key, value in entries.items()}, source)
+    if metadata.image_hw is None:
+        raise ArtifactError(f"{source} has no entry 'imgsz'", expected="height and width", remedy=_AGAIN)
+    height, width = metadata.image_hw
+    given = entries.get("args")
+    options = given if isinstance(given, dict) else {}
+    for option in ("dynamic", "nms"):
+        if options.get(option):
+            raise ArtifactError(f"{path} was exported with {option}=True", remedy=f"export it with {option}=False")
+    rows = 4 + len(metadata.class_names)
+    candidates = sum((height // stride) * (width // stride) for stride in _STRIDES)
+    signature = Signature(
+        inputs=(Tensor("images", "float32", (1, 3, height, width)),),
+        outputs=(Tensor("output0", "float32", (1, rows, candidates)),),
+        quantized=options.get("int8") is True,
+        half=options.get("half") is True,
+    )
+    return _manifest(path, library, metadata, signature)
+
+
+def _as_text(value: Any) -> Any:
+    """Return JSON as the other files have it, where every scalar is text."""
+    if isinstance(value, dict):
+        return {key: _as_text(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_as_text(item) for item in value]
+    return str(value)
 
 
 def _manifest(path: Path, kind: Format, metadata: ForeignMetadata, signature: Signature) -> Manifest:
@@ -105,6 +159,7 @@ def _manifest(path: Path, kind: Format, metadata: ForeignMetadata, signature: Si
 
 
 _AGAIN = "copy or export it again"
+_STRIDES = (8, 16, 32)  # of the three maps that boxes are found on
 
 
 def _one(tensors: tuple[Tensor, ...], kind: str, path: Path) -> Tensor:

@@ -46,10 +46,10 @@ def inspect(
 def describe(path: Path) -> dict[str, Any]:
     """Return what ``inspect --json`` prints.
 
-    Keys: ``kind`` (``artifact``, ``onnx``, ``openvino`` or ``checkpoint``), ``path``, ``verified``, ``files`` (each
-    with ``path``, ``bytes``, ``sha256`` and ``problem``, which is null if the file is as it should be), ``warnings``,
-    and ``manifest`` or, of a checkpoint, ``checkpoint`` and ``parameters``. Of a model that another tool made, a
-    ``manifest`` is made of what its file says, and ``checkpoint_sha256`` in it is null.
+    Keys: ``kind`` (``artifact``, ``onnx``, ``openvino``, ``engine`` or ``checkpoint``), ``path``, ``verified``,
+    ``files`` (each with ``path``, ``bytes``, ``sha256`` and ``problem``, which is null if the file is as it should be),
+    ``warnings``, and ``manifest`` or, of a checkpoint, ``checkpoint`` and ``parameters``. Of a model that another tool
+    made, a ``manifest`` is made of what its file says, and ``checkpoint_sha256`` in it is null.
 
     Raises:
         ArtifactError: If it is no artifact, or its manifest is not valid.
@@ -59,6 +59,7 @@ def describe(path: Path) -> dict[str, Any]:
     from ..artifact import MANIFEST_NAME, read_lone_manifest, read_manifest
     from ..errors import InputError
     from ..foreign import METADATA_NAME, model_in
+    from ..manifest import PLAN_SUFFIX
 
     path = model_in(path)
     if not path.exists():
@@ -76,6 +77,11 @@ def describe(path: Path) -> dict[str, Any]:
             files.append(_lone_file(path.with_name(METADATA_NAME)))
         kind = "onnx" if suffix == ".onnx" else "openvino"
         return _facts(kind, path, files, manifest.provenance.weights_license, manifest)
+    if suffix == PLAN_SUFFIX:
+        from ..runtimes.foreign_engine import read_foreign_engine
+
+        manifest, _ = read_foreign_engine(path)
+        return _facts("engine", path, [_lone_file(path)], manifest.provenance.weights_license, manifest)
     if suffix == ".safetensors":
         from ..checkpoint import read_header
 
@@ -85,7 +91,7 @@ def describe(path: Path) -> dict[str, Any]:
     remedy = f"yolo12edge import {path}" if suffix in {".pt", ".pth"} else ""
     raise InputError(
         f"{path} is a file of unknown kind",
-        expected="an artifact directory, .onnx, .xml or .safetensors",
+        expected="an artifact directory, .onnx, .xml, .engine or .safetensors",
         remedy=remedy,
     )
 
@@ -199,6 +205,7 @@ def _title(facts: dict[str, Any]) -> Any:
         "artifact": "Artifact",
         "onnx": "ONNX file with embedded manifest",
         "openvino": "OpenVINO file with embedded manifest",
+        "engine": "TensorRT engine with embedded manifest",
         "checkpoint": "Checkpoint",
     }
     word = words[facts["kind"]]
@@ -322,7 +329,7 @@ def _engine_rows(manifest: Manifest) -> list[tuple[str, str]]:
     """Return what is known of a TensorRT engine."""
     from ..manifest import TENSORRT_FORMATS
 
-    if manifest.format not in TENSORRT_FORMATS:
+    if manifest.format not in TENSORRT_FORMATS or manifest.foreign:
         return []
     engine = manifest.engine
     if engine is None:

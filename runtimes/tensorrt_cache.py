@@ -57,7 +57,7 @@ def engine_for_device(
     """Return an engine of a model for a device, from the cache or built now.
 
     Of several processes that need the same engine, one builds it and the others wait. An entry that is damaged or does
-    not fit is built again, with a ``UserWarning``.
+    not fit is built again, with a ``RuntimeWarning``; so is the start of a build told.
 
     Args:
         onnx: Typed ONNX of an artifact, whose digest was checked.
@@ -87,8 +87,15 @@ def engine_for_device(
         if known is not None:
             return plan, known
         if problem is not None:
-            warnings.warn(f"the engine {plan} is built again: {problem}", stacklevel=2)
+            warnings.warn(f"the engine {plan} is built again: {problem}", RuntimeWarning, stacklevel=2)
+        warnings.warn(
+            f"the engine is built for {facts.name} now, and kept: this may take minutes, and happens once",
+            RuntimeWarning,
+            stacklevel=2,
+        )
         built = build_plan(onnx.read_bytes(), manifest, flavor, options, device=device, progress=progress)
+        for warning in built.warnings:
+            warnings.warn(warning, RuntimeWarning, stacklevel=2)
         with atomic_file(plan) as temporary:
             temporary.write_bytes(built.plan)
         entry = _Entry(sha256=hashlib.sha256(built.plan).hexdigest(), facts=built.facts)

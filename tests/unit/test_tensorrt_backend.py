@@ -602,6 +602,7 @@ def test_a_lone_engine_is_refused(engine):
     assert "directory" in caught.value.remedy
 
 
+@pytest.mark.filterwarnings("ignore:the engine is built")
 def test_an_artifact_with_a_model_is_built_here_once(trt, tiny_onnx, tmp_path, scene_frames, expected, monkeypatch):
     from yolo12edge.runtimes import tensorrt_cache
 
@@ -611,7 +612,7 @@ def test_an_artifact_with_a_model_is_built_here_once(trt, tiny_onnx, tmp_path, s
 
     def build(onnx, *_, **__):
         built.append(1)
-        return SimpleNamespace(plan=fake_plan(onnx), facts=fake_facts())
+        return SimpleNamespace(plan=fake_plan(onnx), facts=fake_facts(), warnings=())
 
     monkeypatch.setattr(tensorrt_cache, "build_plan", build)
     for _ in range(2):

@@ -18,6 +18,10 @@ from yolo12edge.runtimes.tensorrt_builder import BuildOptions
 from yolo12edge.runtimes.tensorrt_cache import default_cache, engine_for_device
 
 
+BUILDING = "the engine is built for Fake GPU now, and kept"
+pytestmark = pytest.mark.filterwarnings("ignore:the engine is built", "ignore:a warning of the builder")
+
+
 @pytest.fixture
 def trt(monkeypatch):
     trt = FakeBuild("10.3.0")
@@ -41,7 +45,7 @@ def model(tmp_path):
 
 @pytest.fixture
 def ask(tmp_path, device, model):
-    """Ask for the engine; what differs is given."""
+    """Ask for the engine; what differs is given. That something is built is told each time, and left out here."""
 
     def ask(**changes):
         manifest = small_manifest(**{key: changes.pop(key) for key in ("precision",) if key in changes})
@@ -50,7 +54,9 @@ def ask(tmp_path, device, model):
             found = engine_for_device(
                 model, manifest, "tensorrt", **{"device": device, "cache": tmp_path / "cache", **changes}
             )
-        return (*found, [str(item.message) for item in caught])
+        said = [str(item.message) for item in caught]
+        assert all(issubclass(item.category, RuntimeWarning) for item in caught)
+        return (*found, [text for text in said if BUILDING not in text and text != "a warning of the builder"])
 
     return ask
 
@@ -65,6 +71,17 @@ def test_an_engine_is_built_once(trt, ask):
     assert (facts.version, facts.architectures, said) == ("10.3.0", ["sm_87"], [])
     assert ask() == (plan, facts, [])
     assert builds(trt) == 1
+
+
+def test_who_waits_for_a_build_is_told(trt, model, device, tmp_path):
+    with pytest.warns(RuntimeWarning) as caught:
+        engine_for_device(model, small_manifest(), "tensorrt", device=device, cache=tmp_path / "cache")
+    first, second = (str(item.message) for item in caught)
+    assert first.startswith(BUILDING)
+    assert second == "a warning of the builder"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        engine_for_device(model, small_manifest(), "tensorrt", device=device, cache=tmp_path / "cache")
 
 
 def test_all_that_an_engine_depends_on_is_in_its_name(monkeypatch, tmp_path, trt, ask, model):

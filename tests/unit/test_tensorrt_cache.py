@@ -17,7 +17,6 @@ from yolo12edge.runtimes.cuda.driver import DeviceFacts
 from yolo12edge.runtimes.tensorrt_builder import BuildOptions
 from yolo12edge.runtimes.tensorrt_cache import default_cache, engine_for_device
 
-
 BUILDING = "the engine is built for Fake GPU now, and kept"
 pytestmark = pytest.mark.filterwarnings("ignore:the engine is built", "ignore:a warning of the builder")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 
 from ..artifact import Artifact, check_float_onnx, write_artifact
 from ..benchmark.latency import LatencySummary, interleaved_latency
@@ -290,10 +291,12 @@ def _check_twins(source: Artifact, twin: Artifact, target: Target, engines: Engi
 
 
 def _time(own: Runtime, twin: Runtime, image: Path) -> dict[str, LatencySummary]:
+    """Time the least that both take at a time: one image, or the least batch of an engine."""
     picture = read_image(image)
 
     def engine(runtime: Runtime) -> Callable[[], object]:
-        feeds = {runtime.manifest.input.name: runtime.preprocessor(picture)[0]}
+        spec = runtime.manifest.input
+        feeds = {spec.name: np.repeat(runtime.preprocessor(picture)[0], spec.least_batch, axis=0)}
         return lambda: runtime.infer(feeds)
 
     return interleaved_latency({"own": engine(own), "twin": engine(twin)}, repeats=_REPEATS, warmup=_WARMUP)

@@ -64,10 +64,9 @@ def check_options(options: BuildOptions, spec: InputSpec, flavor: Flavor, device
         raise InputError(f"workspace_bytes is {options.workspace_bytes}", expected="1 or more")
     if options.optimization_level is not None and not 0 <= options.optimization_level <= 5:
         raise InputError(f"optimization_level is {options.optimization_level}", expected="0 to 5")
-    least = spec.batch if spec.min_batch is None else spec.min_batch
-    if options.opt_batch is not None and not least <= options.opt_batch <= spec.batch:
+    if options.opt_batch is not None and not spec.least_batch <= options.opt_batch <= spec.batch:
         raise InputError(
-            f"opt_batch is {options.opt_batch}", expected=f"{least} to {spec.batch}, which the model takes"
+            f"opt_batch is {options.opt_batch}", expected=f"{spec.least_batch} to {spec.batch}, which the model takes"
         )
     if options.dla is not None:
         raise BackendError(

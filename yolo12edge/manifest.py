@@ -89,6 +89,11 @@ class InputSpec(_Struct, frozen=True, kw_only=True):
     scale: Annotated[float, msgspec.Meta(gt=0)] = 1.0 / 255.0
 
     @property
+    def least_batch(self) -> int:
+        """The smallest number of images that the model takes at a time."""
+        return self.batch if self.min_batch is None else self.min_batch
+
+    @property
     def pixels(self) -> bool:
         """Whether the model takes the letterboxed picture as it is."""
         return self.dtype == "uint8"

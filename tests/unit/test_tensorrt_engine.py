@@ -237,7 +237,8 @@ def test_int8_is_measured_beside_half_precision_on_the_engine(
 ):
     guard = importlib.import_module("yolo12edge.calibration.guard")
     monkeypatch.setattr(guard.Verdict, "holds", lambda self, allowed: True)
-    command.export(tiny_checkpoint, format="tensorrt", int8=True, data=folder, out=tmp_path / "out")
+    batches = {"batch": 3, "min_batch": 2, "uint8": True}  # one image is no batch of this engine
+    command.export(tiny_checkpoint, format="tensorrt", int8=True, data=folder, out=tmp_path / "out", **batches)
     assert here.built == ["fp16", "int8"]  # recipes were tried in the simulation
     report = Artifact.load(tmp_path / "out" / "tiny-tensorrt-int8").manifest.report
     assert not report.budget.simulated

@@ -77,7 +77,7 @@ class Int8Maker:
             return self.native
         from .tensorrt_engine import runs_engines
 
-        return not self.engines.on_device and runs_engines(self.engines.format)
+        return not self.engines.on_device and runs_engines(self.engines.format, self.engines.options.architectures)
 
     def open(self, recipe: Recipe) -> Backend:
         """Open a recipe's model on the target's engine, or as a simulation of it in float.

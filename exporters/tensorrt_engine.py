@@ -17,7 +17,7 @@ import numpy as np
 from ..artifact import Artifact, check_float_onnx, write_artifact
 from ..calibration.agreement import agreement_of
 from ..calibration.guard import AGREEMENT_F1
-from ..errors import BackendError, MissingDependencyError, VerificationError
+from ..errors import BackendError, InputError, MissingDependencyError, VerificationError
 from ..manifest import PLAN_SUFFIX, Manifest, Parity, Report, TensorRtFormat
 from ..metrics.evaluate import evaluate_pair
 from ..postprocess import Postprocessor
@@ -59,12 +59,27 @@ class EngineMaker:
         form: Of the typed ONNX.
         on_device: Whether the artifact holds the ONNX, and the device makes its engine.
         options: How an engine is built.
+
+    Raises:
+        InputError: If the library has no such form, on no device.
     """
 
     format: TensorRtFormat = "tensorrt"
     form: TensorRtForm = field(default_factory=TensorRtForm)
     on_device: bool = False
     options: BuildOptions = field(default_factory=BuildOptions)
+
+    def __post_init__(self) -> None:
+        if self.format != "tensorrt-rtx":
+            return
+        if self.form.nms_iou is not None:
+            raise InputError(
+                "tensorrt-rtx cannot suppress boxes in the engine", remedy="leave --nms out: the Runtime does it"
+            )
+        if self.form.attention == "plugin":
+            raise InputError(
+                "tensorrt-rtx takes no plugins from Python", remedy="choose --attention native, or --format tensorrt"
+            )
 
     def files(
         self, model: bytes, manifest: Manifest, *, progress: Progress | None = None
@@ -86,7 +101,7 @@ class EngineMaker:
         if self.on_device:
             return own, {MODEL_NAME: content}
         if self.form.attention == "plugin":
-            _register_plugin(self.format)
+            _register_plugin(self.format, portable=self.options.hardware_compatible)
         built = build_plan(content, own, self.format, self.options, progress=progress)
         for warning in built.warnings:
             warnings.warn(warning, RuntimeWarning, stacklevel=3)
@@ -153,7 +168,7 @@ def tensorrt_from_onnx(
     if maker.on_device:
         if maker.form.attention != "plugin":
             finished = msgspec.structs.replace(finished, report=Report(parity=parity))
-    elif runs_engines(maker.format):
+    elif runs_engines(maker.format, maker.options.architectures):
         with (
             tempfile.TemporaryDirectory() as folder,
             Runtime(write_artifact(Path(folder) / "draft", finished, files)) as runtime,
@@ -189,8 +204,14 @@ def with_float_names(maker: EngineMaker, model: bytes, manifest: Manifest, frame
     return replace(maker, form=replace(maker.form, float_names=kept))
 
 
-def _register_plugin(format: TensorRtFormat) -> None:
-    """Register the attention kernel that becomes part of the engine, unless the user names a plugin library."""
+def _register_plugin(format: TensorRtFormat, *, portable: bool) -> None:
+    """Register the attention kernel that becomes part of the engine, unless the user names a plugin library.
+
+    Args:
+        format: The library.
+        portable: Whether the engine is for other GPUs, too: its kernel is then compiled for the first of them, and by
+            the driver for later ones.
+    """
     if format != "tensorrt" or os.environ.get(PLUGIN_VARIABLE):
         return
     from ..runtimes.cuda import open_cuda
@@ -198,19 +219,31 @@ def _register_plugin(format: TensorRtFormat) -> None:
 
     with closing(open_cuda().open(0)) as device:
         major, minor = device.facts.compute_capability
-    registered_ahead_of_time(10 * major + minor)
+    registered_ahead_of_time(80 if portable else 10 * major + minor)
 
 
-def runs_engines(format: TensorRtFormat) -> bool:
-    """Return whether engines of this library can run on this machine: it is installed, and there is an NVIDIA GPU."""
+def runs_engines(format: TensorRtFormat, architectures: Sequence[str] = ()) -> bool:
+    """Return whether engines of this library can run on this machine: it is installed, and there is such a GPU.
+
+    Args:
+        format: The library.
+        architectures: As in ``BuildOptions``.
+    """
     from ..runtimes.cuda import open_cuda
     from ..runtimes.tensorrt_library import import_tensorrt
 
     try:
         import_tensorrt(format)
-        return open_cuda().device_count() > 0
+        cuda = open_cuda()
+        if cuda.device_count() == 0:
+            return False
+        with closing(cuda.open(0)) as device:
+            facts = device.facts
     except (MissingDependencyError, BackendError):
         return False
+    if format == "tensorrt":
+        return True  # it builds for this GPU
+    return facts.architecture in architectures if architectures else facts.compute_capability >= (8, 0)
 
 
 def _check_typed(

@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 _TIMING_LIMIT = 1 << 30  # bytes of a timing cache
+_MOST_WORKSPACE = 1 << 40  # more than any GPU has, and less than the library's arithmetic overflows at
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,8 @@ def check_options(options: BuildOptions, spec: InputSpec, flavor: Flavor, device
         InputError: If a number is out of its range.
         BackendError: If an option is not to be had here.
     """
-    if options.workspace_bytes is not None and options.workspace_bytes < 1:
-        raise InputError(f"workspace_bytes is {options.workspace_bytes}", expected="1 or more")
+    if options.workspace_bytes is not None and not 1 <= options.workspace_bytes <= _MOST_WORKSPACE:
+        raise InputError(f"workspace_bytes is {options.workspace_bytes}", expected=f"1 to {_MOST_WORKSPACE}")
     if options.optimization_level is not None and not 0 <= options.optimization_level <= 5:
         raise InputError(f"optimization_level is {options.optimization_level}", expected="0 to 5")
     if options.opt_batch is not None and not spec.least_batch <= options.opt_batch <= spec.batch:

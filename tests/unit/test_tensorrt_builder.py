@@ -148,6 +148,7 @@ def test_options_reach_the_library(install):
         ({"dla": 0}, BackendError, "DLA core 0.*attention.*leave dla out"),
         ({"architectures": ("sm_86",)}, BackendError, "for the GPU that it finds"),
         ({"workspace_bytes": 0}, InputError, "workspace_bytes is 0"),
+        ({"workspace_bytes": 1 << 64}, InputError, "workspace_bytes is 18446744073709551616"),
         ({"optimization_level": 6}, InputError, "0 to 5"),
         ({"opt_batch": 2}, InputError, "opt_batch is 2"),
     ],

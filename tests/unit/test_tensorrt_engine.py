@@ -15,13 +15,18 @@ import typer
 from onnx import numpy_helper
 
 from tests.fakes import tensorrt as fakes
+from tests.fakes.cuda import FakeCuda
 from yolo12edge.artifact import Artifact, read_embedded_manifest
 from yolo12edge.errors import InputError, MissingDependencyError, VerificationError
 from yolo12edge.exporters import tensorrt_engine
+from yolo12edge.exporters.area_attention import ahead_of_time
 from yolo12edge.exporters.tensorrt_engine import EngineMaker, runs_engines, tensorrt_from_onnx
 from yolo12edge.exporters.tensorrt_onnx import TensorRtForm
 from yolo12edge.manifest import Layers
-from yolo12edge.runtimes.tensorrt_builder import BuiltPlan
+from yolo12edge.runtimes import cuda as cuda_package
+from yolo12edge.runtimes.cuda.driver import DeviceFacts
+from yolo12edge.runtimes.tensorrt_builder import BuildOptions, BuiltPlan
+from yolo12edge.runtimes.tensorrt_plugins import PLUGIN_VARIABLE
 
 command = importlib.import_module("yolo12edge.cli.export")
 rtx = pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx is not installed")
@@ -152,6 +157,55 @@ def test_options_of_tensorrt_alone_are_refused_elsewhere(tiny_checkpoint, tmp_pa
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"format": "tensorrt-rtx", "attention": "plugin"}, "takes no plugins"),
+        ({"format": "tensorrt-rtx", "nms": 0.5}, "cannot suppress boxes"),
+        ({"format": "tensorrt", "attention": "plugin", "fp16": True, "fp32": True}, "computes in float16"),
+        ({"format": "tensorrt", "workspace": float("nan")}, "--workspace"),
+        ({"format": "tensorrt", "workspace": float("inf")}, "--workspace"),
+    ],
+    ids=str,
+)
+def test_what_no_device_can_do_is_refused_before_anything_is_made(tmp_path, tiny_checkpoint, options, says):
+    with pytest.raises(InputError, match=says):
+        command.export(tiny_checkpoint, on_device="workspace" not in options, out=tmp_path / "o", **options)
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.parametrize(
+    ("format", "capability", "architectures", "runs"),
+    [
+        ("tensorrt", (7, 5), (), True),
+        ("tensorrt-rtx", (8, 6), (), True),
+        ("tensorrt-rtx", (7, 5), (), False),  # engines are for sm_80 and newer by themselves
+        ("tensorrt-rtx", (7, 5), ("sm_75",), True),
+        ("tensorrt-rtx", (8, 6), ("sm_89",), False),
+    ],
+)
+def test_an_engine_for_other_gpus_is_not_run_here(monkeypatch, format, capability, architectures, runs):
+    fakes.install(monkeypatch, flavor=format)
+    gpu = FakeCuda(facts=DeviceFacts("a GPU", capability, False, 8 << 30, (12, 6)))
+    monkeypatch.setattr(cuda_package, "open_cuda", lambda: gpu)
+    assert runs_engines(format, architectures) == runs
+
+
+@pytest.mark.parametrize(("portable", "compiled_for"), [(False, 87), (True, 80)])
+@pytest.mark.filterwarnings("ignore:a warning")
+def test_a_kernel_in_an_engine_for_other_gpus_is_for_all_of_them(
+    here, tiny_onnx, tmp_path, scene_frames, monkeypatch, portable, compiled_for
+):
+    registered = []
+    monkeypatch.delenv(PLUGIN_VARIABLE, raising=False)
+    monkeypatch.setattr(ahead_of_time, "registered_ahead_of_time", registered.append)
+    monkeypatch.setattr(cuda_package, "open_cuda", FakeCuda)
+    options = BuildOptions(hardware_compatible=portable)
+    maker = EngineMaker(form=TensorRtForm(attention="plugin"), options=options)
+    maker.files(tiny_onnx.model_file.read_bytes(), tiny_onnx.manifest)
+    assert registered == [compiled_for]
+
+
 @pytest.mark.skipif(find_spec("tensorrt") is not None, reason="tensorrt is installed")
 def test_without_the_library_the_device_can_build(tiny_checkpoint, tmp_path):
     with pytest.raises(MissingDependencyError, match=r"--on-device .* pip install 'yolo12edge\[tensorrt\]'"):
@@ -186,7 +240,7 @@ def here(monkeypatch):
         return BuiltPlan(fakes.fake_plan(content, batches=batches), fakes.fake_facts(), layers, ("a warning",))
 
     monkeypatch.setattr(tensorrt_engine, "build_plan", build)
-    monkeypatch.setattr(tensorrt_engine, "runs_engines", lambda format: True)
+    monkeypatch.setattr(tensorrt_engine, "runs_engines", lambda format, architectures: True)
     module.built = built
     yield module
     gc.collect()

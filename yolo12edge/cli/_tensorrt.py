@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -66,10 +67,8 @@ class TensorRtOptions:
                 f"{', '.join(building)} and --on-device contradict each other: nothing is built here",
                 remedy="leave one out",
             )
-        if self.nms is not None and format == "tensorrt-rtx":
-            raise InputError(
-                "tensorrt-rtx cannot suppress boxes in the engine", remedy="leave --nms out: the Runtime does it"
-            )
+        if self.workspace is not None and not math.isfinite(self.workspace):
+            raise InputError(f"--workspace is {self.workspace}", expected="GiB of memory")
         if self.min_batch is not None and self.min_batch > self.batch:
             raise InputError(f"--min-batch {self.min_batch} is more than --batch {self.batch}", remedy="raise --batch")
         if not self.on_device:
@@ -82,7 +81,7 @@ class TensorRtOptions:
                     purpose="to build an engine here; --on-device leaves that to the device",
                 ) from error
         form = TensorRtForm(
-            precision=precision,
+            precision="fp32" if self.fp32 else "fp16",  # the one that more contradicts, before anything is made
             attention=self.attention,
             batch=self.batch,
             min_batch=self.min_batch,
@@ -97,7 +96,7 @@ class TensorRtOptions:
             version_compatible=self.version_compatible,
             refit=self.refit,
         )
-        return EngineMaker(format, form, self.on_device, options)
+        return EngineMaker(format, replace(form, precision=precision), self.on_device, options)
 
 
 _BUILDING = ("--workspace", "--timing-cache", "--version-compatible", "--hardware-compatible", "--refit")

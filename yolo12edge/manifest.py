@@ -60,6 +60,7 @@ RelativePath = Annotated[
 Positive = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 ImageSide = Annotated[int, msgspec.Meta(ge=1, le=16384)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+_WORD = r"^[A-Za-z0-9._:+-]*\Z"  # fit for a terminal, a command and a file
 Fraction = Annotated[float, msgspec.Meta(ge=0, le=1)]
 NonNegative = Annotated[float, msgspec.Meta(ge=0)]
 Milliseconds = Annotated[float, msgspec.Meta(gt=0)]
@@ -151,15 +152,17 @@ class EngineFacts(_Struct, frozen=True, kw_only=True):
     """
 
     library: TensorRtFormat
-    version: Annotated[str, msgspec.Meta(min_length=1, max_length=40)]
-    cuda: Annotated[str, msgspec.Meta(max_length=40)] = ""
+    version: Annotated[str, msgspec.Meta(min_length=1, max_length=40, pattern=_WORD)]
+    cuda: Annotated[str, msgspec.Meta(max_length=40, pattern=_WORD)] = ""
     architectures: Annotated[
         list[Annotated[str, msgspec.Meta(pattern=r"^sm_[0-9]{2,3}\Z")]], msgspec.Meta(min_length=1, max_length=32)
     ]
-    platform: Annotated[str, msgspec.Meta(min_length=1, max_length=40)]
+    platform: Annotated[str, msgspec.Meta(min_length=1, max_length=40, pattern=_WORD)]
     hardware_compatible: bool = False
     version_compatible: bool = False
-    plugins: Annotated[list[Name], msgspec.Meta(max_length=32)] = []
+    plugins: Annotated[
+        list[Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=_WORD)]], msgspec.Meta(max_length=32)
+    ] = []
 
 
 class Parity(_Struct, frozen=True, kw_only=True):

@@ -391,6 +391,15 @@ def test_architectures_are_those_of_gpus():
         Manifest.from_json(json.dumps(raw))
 
 
+@pytest.mark.parametrize("field", ["version", "cuda", "platform", "plugins"])
+@pytest.mark.parametrize("text", ["10.3\x1b[2J", "10.3\n", "a; b", "$(a)"])
+def test_what_is_said_of_an_engine_does_nothing_to_a_terminal(field: str, text: str):
+    raw = engine()
+    raw["engine"][field] = [text] if field == "plugins" else text
+    with pytest.raises(ArtifactError, match="breaks the manifest schema"):
+        Manifest.from_json(json.dumps(raw))
+
+
 def test_an_input_has_one_of_two_forms():
     raw = valid()
     raw["input"] |= {"dtype": "uint8", "layout": "NHWC", "color": "BGR", "batch": 1, "min_batch": 1}

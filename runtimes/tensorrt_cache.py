@@ -18,7 +18,7 @@ from types import ModuleType
 
 import msgspec
 
-from ..errors import ArtifactError, BackendError
+from ..errors import ArtifactError, BackendError, InputError
 from ..files import atomic_file, sha256_of
 from ..manifest import PLAN_SUFFIX, EngineFacts, Manifest, Sha256
 from .cuda.driver import CudaDevice, DeviceFacts
@@ -96,11 +96,13 @@ def engine_for_device(
         built = build_plan(onnx.read_bytes(), manifest, flavor, options, device=device, progress=progress)
         for warning in built.warnings:
             warnings.warn(warning, RuntimeWarning, stacklevel=2)
-        with atomic_file(plan) as temporary:
-            temporary.write_bytes(built.plan)
         entry = _Entry(sha256=hashlib.sha256(built.plan).hexdigest(), facts=built.facts)
-        with atomic_file(plan.with_suffix(".json")) as temporary:
-            temporary.write_bytes(msgspec.json.encode(entry))
+        for path, content in ((plan, built.plan), (plan.with_suffix(".json"), msgspec.json.encode(entry))):
+            try:
+                with atomic_file(path) as temporary:
+                    temporary.write_bytes(content)
+            except (InputError, OSError) as error:
+                raise _unusable(plan.parent, error) from error
     return plan, built.facts
 
 
@@ -150,16 +152,23 @@ def _locked(plan: Path) -> Iterator[None]:
         plan.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = plan.with_suffix(".lock").open("ab")
     except OSError as error:
-        raise BackendError(
-            f"cannot keep engines in {plan.parent}: {error.strerror}",
-            expected="a folder that can be written",
-            remedy="name another one as cache, or let XDG_CACHE_HOME name one",
-        ) from error
+        raise _unusable(plan.parent, error) from error
     with file:
         try:
             import fcntl
         except ImportError:
             yield
             return
-        fcntl.flock(file, fcntl.LOCK_EX)  # given back when the file is closed, also if the process dies
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)  # given back when the file is closed, also if the process dies
+        except OSError as error:  # some network file systems have none
+            raise _unusable(plan.parent, error) from error
         yield
+
+
+def _unusable(folder: Path, error: InputError | OSError) -> BackendError:
+    return BackendError(
+        f"cannot keep engines in {folder}: {error.fact if isinstance(error, InputError) else error.strerror}",
+        expected="a folder that can be written, with room for an engine",
+        remedy="name another one as cache, or let XDG_CACHE_HOME name one",
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import threading
 import time
@@ -13,6 +15,7 @@ import pytest
 from tests.fakes.cuda import FakeCuda
 from tests.fakes.tensorrt_build import FakeBuild, small_manifest, small_model
 from yolo12edge.errors import ArtifactError, BackendError
+from yolo12edge.runtimes import tensorrt_cache
 from yolo12edge.runtimes.cuda.driver import DeviceFacts
 from yolo12edge.runtimes.tensorrt_builder import BuildOptions
 from yolo12edge.runtimes.tensorrt_cache import default_cache, engine_for_device
@@ -179,6 +182,19 @@ def test_a_folder_that_cannot_be_used_is_told_before_building(trt, ask, tmp_path
     with pytest.raises(BackendError, match=r"cannot keep engines in .*file.*XDG_CACHE_HOME"):
         ask(cache=tmp_path / "file")
     assert builds(trt) == 0
+
+
+@pytest.mark.parametrize(
+    ("function", "number"), [("tensorrt_cache.atomic_file", errno.ENOSPC), ("fcntl.flock", errno.ENOLCK)]
+)
+def test_a_folder_that_keeps_nothing_is_told(monkeypatch, trt, ask, tmp_path, function, number):
+    def fails(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    pytest.importorskip("fcntl")
+    monkeypatch.setattr(function.replace("tensorrt_cache", tensorrt_cache.__name__), fails)
+    with pytest.raises(BackendError, match=f"cannot keep engines in .*: {os.strerror(number)}"):
+        ask()
 
 
 def test_a_model_that_is_missing_is_told(trt, ask, model):

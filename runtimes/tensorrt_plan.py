@@ -250,14 +250,12 @@ class LoadedPlan:
         return int(self.engine.device_memory_size if size is None else size)
 
     def _release_if_done(self) -> None:
+        if not self.is_ours():
+            return
         with self._lock:
             done = self.closed and not self._users
-        if done:
-            self._release()
-
-    def _release(self) -> None:
-        if self.is_ours():
-            self._stack.close()
+            stack = self._stack.pop_all() if done else ExitStack()  # for one thread alone, in whose context it goes
+        stack.close()
 
     def _forget(self) -> None:
         self.engine = None

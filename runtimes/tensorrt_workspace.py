@@ -55,27 +55,20 @@ class TensorRtWorkspace:
 
     def fill(self, frame: Any, color: Color = "bgr", index: int = 0) -> Letterbox:
         """As ``Workspace`` has it."""
-        on_device = not isinstance(frame, np.ndarray) and is_on_device(frame)
-        if not on_device:
-            check_frame(frame, color)
-            if color.endswith("16"):
-                frame, color = to_8_bits(frame), cast(Color, color.removesuffix("16"))
-        with self._lane as lane:
-            if on_device:
-                address, pitch, height, width = self._on_device(frame, color, lane.stream)
-            else:
-                address = self._pictures[index].take(frame, lane.stream)
-                height, width = frame.shape[:2]
-                pitch = frame.nbytes // height
-            letterbox = self._plan.letterbox
-            output = lane.addresses[letterbox.spec.name] + index * letterbox.output_bytes
-            return letterbox.launch(address, pitch, height, width, color, output, lane.stream)
+        try:
+            return self._fill(frame, color, index)
+        except BaseException:
+            self._give_back_frames()
+            raise
 
     def run(self) -> object:
         """As ``Workspace`` has it."""
-        with self._lane as lane:
-            lane.run()
-        self._kept.clear()
+        try:
+            with self._lane as lane:
+                lane.run()
+            self._kept.clear()
+        finally:
+            self._give_back_frames()
         return self
 
     def wait(self) -> None:
@@ -92,10 +85,40 @@ class TensorRtWorkspace:
         if hasattr(self, "_stack"):
             self.close()
 
+    def _fill(self, frame: Any, color: Color, index: int) -> Letterbox:
+        on_device = not isinstance(frame, np.ndarray) and is_on_device(frame)
+        if not on_device:
+            check_frame(frame, color)
+            if color.endswith("16"):
+                frame, color = to_8_bits(frame), cast(Color, color.removesuffix("16"))
+        with self._lane as lane:
+            if on_device:
+                address, pitch, height, width = self._on_device(frame, color, lane.stream)
+            else:
+                address = self._pictures[index].take(frame, lane.stream)
+                height, width = frame.shape[:2]
+                pitch = frame.nbytes // height
+            letterbox = self._plan.letterbox
+            output = lane.addresses[letterbox.spec.name] + index * letterbox.output_bytes
+            return letterbox.launch(address, pitch, height, width, color, output, lane.stream)
+
+    def _give_back_frames(self) -> None:
+        """Let the GPU read the frames of others to their end where no run has: after an error they are theirs again."""
+        if self._kept:
+            quietly(self._plan.device.activate)
+            quietly(self._plan.device.synchronize, self._lane.stream)
+            self._kept.clear()
+
     def _on_device(self, frame: Any, color: Color, stream: int) -> tuple[int, int, int, int]:
         """Return address, pitch, height and width of a frame on the GPU, and let the stream wait until it is there."""
         device = self._plan.device
         found = device_array(frame, stream=stream, device=self._plan.index)
+        if found.device is None and not device.reaches(found.address):
+            raise InputError(
+                f"the frame does not lie on CUDA device {self._plan.index}",
+                expected="memory of that device",
+                remedy="copy it there, or open the device that it lies on",
+            )
         height, width, channels = found.shape
         if PIXEL_BYTES.get(color) != channels:
             fits = [name for name, count in PIXEL_BYTES.items() if count == channels]

@@ -79,7 +79,6 @@ class BindingsDevice:
     def __init__(self, driver: ModuleType, index: int) -> None:
         self._driver = driver
         self._index = index
-        self._thread = threading.local()
         self._lock = threading.Lock()
         self._device = self._do("find the device", "cuDeviceGet", index)
         self.facts = self._read_facts()
@@ -99,6 +98,17 @@ class BindingsDevice:
         """As ``CudaDevice`` has it."""
         free, _ = self._do("tell its free memory", "cuMemGetInfo")
         return int(free)
+
+    def reaches(self, address: int) -> bool:
+        """As ``CudaDevice`` has it."""
+        kind, ask = self._driver.CUpointer_attribute, self._driver.cuPointerGetAttribute
+        status, index = ask(kind.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL, address)
+        if int(status):  # memory that CUDA does not know
+            return False
+        if int(index) == self._index:
+            return True
+        status, managed = ask(kind.CU_POINTER_ATTRIBUTE_IS_MANAGED, address)
+        return not int(status) and bool(managed)
 
     def allocate(self, size: int) -> int:
         """As ``CudaDevice`` has it."""

@@ -65,6 +65,9 @@ class CudaDevice(Protocol):
     def free_bytes(self) -> int:
         """Return how much memory is free."""
 
+    def reaches(self, address: int) -> bool:
+        """Return whether memory of any library is this device's own, or managed; a kernel may read it then."""
+
     def allocate(self, size: int) -> int:
         """Return the address of device memory."""
 

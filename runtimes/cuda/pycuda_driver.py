@@ -26,6 +26,7 @@ __all__ = ["PyCuda", "PyCudaDevice"]
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING
 _PORTABLE, _MAPPED = 1, 2  # CU_MEMHOSTALLOC_PORTABLE, CU_MEMHOSTALLOC_DEVICEMAP
 _LEGACY = 1  # CU_STREAM_LEGACY, the default stream
+_IS_MANAGED, _DEVICE_ORDINAL = 8, 9  # CU_POINTER_ATTRIBUTE_...
 _CODES = {"ptr": "Q", "i32": "i", "f32": "f"}
 
 # pycuda's exceptions tell the driver's description of a status, not its name.
@@ -129,6 +130,11 @@ class PyCudaDevice:
         """As ``CudaDevice`` has it."""
         with self._calling("tell its free memory"):
             return int(self._driver.mem_get_info()[0])
+
+    def reaches(self, address: int) -> bool:
+        """As ``CudaDevice`` has it."""
+        index = self._of_pointer(_DEVICE_ORDINAL, address)
+        return index == self._index or (index is not None and bool(self._of_pointer(_IS_MANAGED, address)))
 
     def allocate(self, size: int) -> int:
         """As ``CudaDevice`` has it."""
@@ -281,6 +287,12 @@ class PyCudaDevice:
         self._libcuda.cuCtxGetCurrent(ctypes.byref(current))
         if current.value == int(self._context.handle):
             self._libcuda.cuCtxSetCurrent(None)
+
+    def _of_pointer(self, attribute: int, address: int) -> int | None:
+        """Return an attribute of memory; None if CUDA does not know it. pycuda does not tell these."""
+        value = ctypes.c_int()
+        status = self._libcuda.cuPointerGetAttribute(ctypes.byref(value), attribute, ctypes.c_uint64(address))
+        return None if status else value.value
 
     @contextmanager
     def _calling(self, doing: str) -> Iterator[None]:

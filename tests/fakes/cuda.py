@@ -267,6 +267,16 @@ class FakeDevice:
         with self._call("free_bytes"):
             return self.cuda.memory_left - sum(m.size for m in self.cuda.memory if m.alive)
 
+    def reaches(self, address: int) -> bool:
+        with self._call("reaches", address):
+            return any(
+                start <= address < start + memory.size
+                for memory in self.cuda.memory
+                if memory.alive and memory.owner is self
+                for start in (memory.address, memory.alias)
+                if start and (memory.kind == "device" or start == memory.alias)
+            )
+
     def allocate(self, size: int) -> int:
         with self._call("allocate", size):
             return self._allocate(size, "device").address

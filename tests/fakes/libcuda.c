@@ -42,6 +42,14 @@ int cuDevicePrimaryCtxRelease(int device) { CALL(cuDevicePrimaryCtxRelease, "%d"
 int cuCtxGetCurrent(void **context) { *context = current; return 0; }
 int cuCtxSetCurrent(void *context) { CALL(cuCtxSetCurrent, "%p", context) current = context; return 0; }
 int cuMemGetInfo(size_t *free, size_t *total) { *free = 123456; *total = 8ull << 30; return 0; }
+/* Device 1 has what lies below 1 MiB, device 0 what lies below 2 MiB, and is managed below 3 MiB; beyond is nobody's. */
+int cuPointerGetAttribute(void *data, int attribute, u64 address) {
+    CALL(cuPointerGetAttribute, "%d %llx", attribute, (unsigned long long)address)
+    if (address >= 3u << 20) return 1;
+    if (attribute == 9) *(int *)data = address < 1u << 20;
+    if (attribute == 8) *(unsigned *)data = address >= 2u << 20;
+    return 0;
+}
 int cuMemAlloc(u64 *address, size_t size) { CALL(cuMemAlloc, "%zu", size) *address = (u64)calloc(size, 1); return 0; }
 int cuMemFree(u64 address) { CALL(cuMemFree, "") free((void *)address); return 0; }
 int cuMemHostAlloc(void **address, size_t size, unsigned flags) {
@@ -139,7 +147,7 @@ static struct { const char *name; void *function; } table[] = {
     ENTRY(cuStreamWaitEvent), ENTRY(cuEventElapsedTime), ENTRY(cuStreamBeginCapture), ENTRY(cuStreamEndCapture),
     ENTRY(cuGraphInstantiateWithFlags), {"cuGraphInstantiate", (void *)cuGraphInstantiateWithFlags}, ENTRY(cuGraphLaunch),
     ENTRY(cuGraphExecDestroy), ENTRY(cuGraphDestroy), ENTRY(cuModuleLoadDataEx), ENTRY(cuModuleGetFunction),
-    ENTRY(cuModuleUnload), ENTRY(cuLaunchKernel),
+    ENTRY(cuModuleUnload), ENTRY(cuLaunchKernel), ENTRY(cuPointerGetAttribute),
 };
 
 int cuGetProcAddress_v2(const char *, void **, int, u64, int *);

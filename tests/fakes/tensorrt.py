@@ -269,6 +269,7 @@ class _Context:
         self.profile = None if engine.contexts and engine.batches else 0
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.addresses: dict[str, int] = {}
+        self.prepared = False  # by a first execution since shapes changed, which cannot be captured
         self.inside = threading.Lock()
         self.state = SimpleNamespace(alive=True, devices=set())
         self.native = _native(partial(_check_context, self.trt, self.state))
@@ -276,7 +277,7 @@ class _Context:
         engine.trt.alive.add(self)
 
     def set_optimization_profile_async(self, profile: int, stream: int) -> bool:
-        self.profile = profile
+        self.profile, self.prepared = profile, False
         return self._said("profile", profile, stream)
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
@@ -285,7 +286,7 @@ class _Context:
         if len(shape) != len(least) or not all(a <= s <= b for a, s, b in zip(least, shape, most, strict=True)):
             self.logger.log(_Severity.ERROR, f"{name}: {shape} is not in the profile")
             return False
-        self.shapes[name] = tuple(shape)
+        self.shapes[name], self.prepared = tuple(shape), False
         return self._said("shape", name, tuple(shape))
 
     def set_tensor_address(self, name: str, address: int) -> bool:
@@ -304,6 +305,9 @@ class _Context:
             if missing or open_shapes or self.profile is None or trt.fail:
                 self.logger.log(_Severity.ERROR, f"no address: {missing}; no shape: {open_shapes}; {self.profile}")
                 return False
+            if fake_cuda._streams[stream].captured is not None and not self.prepared:
+                trt.problems.append("the first execution after shapes were set was captured")
+            self.prepared = True
             device = fake_cuda._streams[stream].device
             self.state.devices.add(device)
             me, shapes, addresses = weakref.ref(self), dict(self.shapes), dict(self.addresses)

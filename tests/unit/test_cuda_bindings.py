@@ -53,6 +53,7 @@ LIFE = (
     device.record(first, 1)
     device.wait(stream, first)
     print(device.elapsed_ms(first, first))
+    print([device.reaches(address) for address in (0x10, 0x100010, 0x200010, 0x300010)])
     device.begin_capture(stream)
     graph = device.end_capture(stream)
     device.launch_graph(graph, stream)
@@ -93,6 +94,13 @@ cuEventRecord 0xe000 0x1
 cuStreamWaitEvent 0x5000 0xe000 0
 cuEventElapsedTime 0xe000 0xe000
 1.5
+cuPointerGetAttribute 9 10
+cuPointerGetAttribute 9 100010
+cuPointerGetAttribute 8 100010
+cuPointerGetAttribute 9 200010
+cuPointerGetAttribute 8 200010
+cuPointerGetAttribute 9 300010
+[True, False, True, False]
 cuStreamBeginCapture 0x5000 mode 1
 cuStreamEndCapture 0x5000
 cuGraphInstantiate 0x6000 flags 0

@@ -169,7 +169,13 @@ class FalsePyCuda:
             pointer._obj.value = self.current
             return 0
 
+        def pointer_attribute(data: Any, attribute: int, address: Any) -> int:
+            """Of device 0 below 1 MiB, of device 1 below 2 MiB, managed below 3 MiB, and beyond of nobody."""
+            data._obj.value = {9: int(address.value >= 1 << 20), 8: int(address.value >= 2 << 20)}[attribute]
+            return int(address.value >= 3 << 20)
+
         self.libcuda = SimpleNamespace(
+            cuPointerGetAttribute=pointer_attribute,
             cuCtxSetCurrent=set_current,
             cuCtxGetCurrent=get_current,
             cuCtxPopCurrent_v2=lambda pointer: self.calls.append(("cuCtxPopCurrent",)),
@@ -318,6 +324,12 @@ def test_errors(library, fail, message):
     with pytest.raises(BackendError, match=re.escape(message)):
         live()
     assert not library.stack()
+
+
+def test_memory_of_others_is_known(library):
+    device = PyCuda().open(0)
+    assert [device.reaches(address) for address in (0x10, 0x100010, 0x200010, 0x300010)] == [True, False, True, False]
+    device.close()
 
 
 def test_what_pycuda_cannot_do_is_an_error(library):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -15,11 +16,13 @@ import pytest
 
 from tests.fakes import tensorrt as fakes
 from tests.fakes.cuda import FakeCuda
+from tests.fakes.dlpack import Maker
 from tests.fakes.tensorrt import fake_artifact, fake_facts, fake_plan, install
 from yolo12edge import Runtime
 from yolo12edge.artifact import write_artifact
 from yolo12edge.errors import ArtifactError, BackendError, InputError, MissingDependencyError
 from yolo12edge.exporters.tensorrt_onnx import TensorRtForm, tensorrt_onnx
+from yolo12edge.frame import Frame
 from yolo12edge.preprocess import Preprocessor
 from yolo12edge.runtimes import tensorrt_plan
 from yolo12edge.runtimes.tensorrt_backend import TensorRtBackend
@@ -350,6 +353,97 @@ def test_a_frame_on_the_gpu_is_waited_for_and_not_copied(trt, engine, scene_fram
         frame.free()
 
 
+class ByDlpack(Maker):
+    """The same by DLPack: the stream that will read it is made to wait, and memory goes when the last lets go of it."""
+
+    def __init__(self, picture):
+        height, width, channels = picture.image.shape
+        super().__init__((height, width, channels), (width * channels, channels, 1), data=picture.address)
+        self.picture = picture
+
+    def __dlpack__(self, *, stream):
+        device = self.picture.device
+        event = device.event()
+        device.record(event, self.picture.stream)
+        device.wait(stream, event)
+        device.destroy_event(event)
+        return super().__dlpack__(stream=stream)
+
+
+@pytest.mark.parametrize("way", ["call", "capsule", "batch", "submit", "stream", "frame"])
+def test_a_frame_by_dlpack_is_waited_for_not_copied_and_given_back_once(trt, engine, scene_frames, expected, way):
+    with Runtime(engine) as runtime:
+        runtime(scene_frames[0])
+        picture = OnGpu(trt, scene_frames[1])
+        maker = ByDlpack(picture)
+        begin = len(trt.cuda.calls)
+        if way == "call":
+            found = runtime(maker, thresholds=KEEP)
+        elif way == "capsule":
+            picture.device.synchronize(picture.stream)  # a capsule makes nobody wait
+            found = runtime(maker.capsule(), thresholds=KEEP)
+        elif way == "batch":
+            (found,) = runtime.batch([maker], thresholds=KEEP)
+        elif way == "submit":
+            found = runtime.submit(maker, thresholds=KEEP).result()
+        elif way == "frame":
+            found = runtime(Frame(maker, stamp_ns=7), thresholds=KEEP)
+            assert found.stamp_ns == 7
+        else:
+            with runtime.stream([maker], thresholds=KEEP) as stream:
+                ((_, found),) = stream
+        assert same(found, expected[1])
+        assert "copy_to_device" not in trt.cuda.names()[begin:]
+        assert maker.deleted == 1
+        assert len(maker.streams) == (way != "capsule")
+        assert all(stream > 2 for stream in maker.streams)
+        picture.free()
+
+
+@pytest.mark.parametrize("fails", ["another frame", "the engine", "the size"])
+def test_after_an_error_frames_on_the_gpu_are_their_owners_again(trt, made, tmp_path, scene_frames, fails):
+    """Nothing reads them any more, and nothing holds them."""
+    with Runtime(fake_artifact(made(batch=2), tmp_path / "two")) as runtime:
+        picture = OnGpu(trt, scene_frames[0])
+        maker = ByDlpack(picture)
+        begin = len(trt.cuda.calls)
+        second: object = scene_frames[1]
+        if fails == "another frame":
+            second = None
+        elif fails == "the size":
+            huge = ByDlpack(picture)
+            huge.shape[0] = 2**40
+            second = huge
+        else:
+            workspace = runtime._single.idle[0]
+            workspace._lane._forget_graph()
+            trt.fail = True
+        with pytest.raises((InputError, BackendError)):
+            runtime.batch([maker, second])
+        trt.fail = False
+        assert ("done", "letterbox_float32") in trt.cuda.calls[begin:]
+        assert maker.deleted == 1
+        picture.free()
+
+
+@pytest.mark.parametrize("trt", [{"devices": 2}], indirect=True)
+def test_a_frame_of_another_gpu_is_refused_before_a_kernel_reads_it(trt, engine, scene_frames):
+    """The CUDA array interface does not say where it lies; a kernel that read it would end all work of the process."""
+    other = trt.cuda.open(1)
+    other.activate()
+    memory = other.allocate(scene_frames[0].nbytes)
+    shape, nowhere = scene_frames[0].shape, np.zeros(scene_frames[0].nbytes, np.uint8)
+    with Runtime(engine) as runtime:
+        for address in (memory, nowhere.ctypes.data):
+            interface = {"version": 3, "shape": shape, "typestr": "|u1", "data": (address, False), "stream": None}
+            with pytest.raises(InputError, match="does not lie on CUDA device 0"):
+                runtime(SimpleNamespace(__cuda_array_interface__=interface))
+        assert len(runtime(scene_frames[0], thresholds=KEEP)) > 0
+    other.activate()
+    other.free(memory)
+    other.close()
+
+
 def test_frames_on_the_gpu_are_checked_and_refused_elsewhere(trt, engine, tiny_onnx, scene_frames):
     with Runtime(engine) as runtime, Runtime(tiny_onnx, device="cpu") as onnx:
         frame = OnGpu(trt, scene_frames[0])
@@ -569,6 +663,24 @@ def test_close_does_not_wait_for_a_run_and_the_run_ends_well(trt, engine, scene_
         backend.close()
         go.set()
         assert (running.result(10)["boxes"] == wanted["boxes"]).all()
+
+
+def test_two_who_close_at_once_do_not_share_the_work(trt, engine):
+    """What is given back needs the context, which is active in one of them alone."""
+    plan = backend_of(engine)._plan
+    threads = []
+
+    def note():
+        threads.append(threading.get_ident())
+        time.sleep(0.02)
+
+    for _ in range(5):
+        plan._stack.callback(note)
+    with ThreadPoolExecutor(2) as pool:
+        for closing in [pool.submit(plan.close) for _ in range(2)]:
+            closing.result(10)
+    assert len(threads) == 5
+    assert len(set(threads)) == 1
 
 
 def test_who_forgets_to_close_loses_nothing(trt, engine, scene_frames):

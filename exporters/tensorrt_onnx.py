@@ -107,23 +107,36 @@ def tensorrt_onnx(model: bytes, manifest: Manifest, form: TensorRtForm) -> tuple
     graph = GraphEdit.of(proto)
     quantized = any(node.op_type in _PAIR for node in graph.nodes)
     opset = _opset(form, quantized)
-    spec, batch = manifest.input, form.batch if form.min_batch is None else FREE
-    _check_source(proto, spec, quantized, manifest)
+    _check_source(proto, manifest.input, quantized, manifest)
+    try:
+        candidates = _rewrite(graph, manifest, form, opset)
+    except (LookupError, ValueError, TypeError) as error:  # the graph may be anybody's
+        raise ExportError(
+            f"the ONNX graph is not as this project writes it: {type(error).__name__}",
+            expected="what `yolo12edge export` wrote",
+            remedy="export the checkpoint again",
+        ) from error
+    finished = _manifest(manifest, form, candidates, quantized)
+    domains = (PLUGIN_DOMAIN,) if form.attention == "plugin" else ()
+    result = graph.model({EMBEDDED_KEY: finished.to_embedded_json()}, opset=opset, domains=domains)
+    del result.graph.value_info[:]  # engines infer the shapes
+    return result.SerializeToString(deterministic=True), finished
+
+
+def _rewrite(graph: GraphEdit, manifest: Manifest, form: TensorRtForm, opset: int) -> int:
+    """Bring a graph into its form; return how many candidates it gives."""
+    batch = form.batch if form.min_batch is None else FREE
     float_names = write_attention(graph, form.attention, batch, form.float_names)
     batch_network(graph, batch)
     if form.uint8:
-        pixel_input(graph, spec.scale)
+        pixel_input(graph, manifest.input.scale)
     candidates = manifest.outputs[0].shape[2]
     if form.candidates is not None:
         candidates = best_candidates(graph, form.candidates, nms_iou=form.nms_iou, opset=opset)
     if form.precision == "fp16":
         half_scales(graph)
         half_types(graph, half_nodes(graph.nodes) - float_names)
-    finished = _manifest(manifest, form, candidates, quantized)
-    domains = (PLUGIN_DOMAIN,) if form.attention == "plugin" else ()
-    result = graph.model({EMBEDDED_KEY: finished.to_embedded_json()}, opset=opset, domains=domains)
-    del result.graph.value_info[:]  # engines infer the shapes
-    return result.SerializeToString(deterministic=True), finished
+    return candidates
 
 
 def check_symmetric(model: onnx.ModelProto) -> None:
@@ -163,10 +176,11 @@ def _opset(form: TensorRtForm, quantized: bool) -> int:
 
 
 def _check_source(model: onnx.ModelProto, spec: InputSpec, quantized: bool, manifest: Manifest) -> None:
-    shape = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim]
-    if shape != [1, 3, spec.height, spec.width] or spec.pixels or spec.batch != 1:
+    shapes = [[dim.dim_value for dim in item.type.tensor_type.shape.dim] for item in model.graph.input]
+    if shapes != [[1, 3, spec.height, spec.width]] or spec.pixels or spec.batch != 1:
         raise ExportError(
-            f"the model takes {shape}", expected=f"[1, 3, {spec.height}, {spec.width}], what `yolo12edge export` wrote"
+            f"the model takes {', '.join(map(str, shapes)) or 'nothing'}",
+            expected=f"[1, 3, {spec.height}, {spec.width}], what `yolo12edge export` wrote",
         )
     if quantized != (manifest.precision == "int8"):
         raise ExportError(

@@ -550,6 +550,36 @@ def test_the_same_bytes_with_their_manifest_inside(int8_source):
     assert not onnx.load_from_string(content).graph.value_info
 
 
+def no_input(graph):
+    del graph.input[:]
+
+
+def no_output(graph):
+    del graph.output[:]
+
+
+def no_strides(graph):
+    graph.initializer.remove(next(item for item in graph.initializer if item.name.endswith(".strides")))
+
+
+def no_projection(graph):
+    graph.node.remove(next(node for node in graph.node if node.name.endswith(".attn.v.conv")))
+
+
+def short_shape(graph):
+    shape = next(item for item in graph.initializer if item.name.endswith(".attn.q.areas.shape"))
+    shape.CopyFrom(numpy_helper.from_array(np.array([2, 32], np.int64), shape.name))
+
+
+@pytest.mark.parametrize("damage", [no_input, no_output, no_strides, no_projection, short_shape])
+def test_a_graph_of_somebody_else_is_refused(float_source, damage):
+    model = onnx.load_from_string(float_source.content)
+    damage(model.graph)
+    form = TensorRtForm(attention="plugin", candidates=10)
+    with pytest.raises(ExportError, match=r"takes nothing|not as this project writes it"):
+        tensorrt_onnx(model.SerializeToString(), float_source.manifest, form)
+
+
 def test_models_and_manifests_that_do_not_fit_are_refused(float_source, int8_source):
     with pytest.raises(ExportError, match="no Q/DQ"):
         tensorrt_onnx(float_source.content, int8_source.manifest, TensorRtForm())

@@ -6,6 +6,7 @@ who reads it on a robot at night knows what to do next.
 
 from __future__ import annotations
 
+import platform
 from functools import partial
 from typing import Any
 
@@ -71,6 +72,19 @@ class VerificationError(ExportError):
     """A conversion finished, but its result does not agree with its source."""
 
 
+_JETSON = (
+    "on Jetson, apt install python3-libnvinfer, and use an environment made with --system-site-packages "
+    "(docs/jetson.md); elsewhere pip install tensorrt"
+)
+
+
+def install_remedy(package: str, extra: str) -> str:
+    """Return how a package comes: by an extra of ours, but on Jetson TensorRT is the system's."""
+    if package == "tensorrt" and platform.machine() == "aarch64":
+        return _JETSON
+    return f"pip install 'yolo12edge[{extra}]'"
+
+
 class MissingDependencyError(Yolo12EdgeError):
     """An optional package is needed for this step and is not installed.
 
@@ -86,7 +100,7 @@ class MissingDependencyError(Yolo12EdgeError):
         self.purpose = purpose
         super().__init__(
             f"the package {package!r} is not installed; it is needed {purpose}",
-            remedy=f"pip install 'yolo12edge[{extra}]'",
+            remedy=install_remedy(package, extra),
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

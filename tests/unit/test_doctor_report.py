@@ -26,7 +26,7 @@ from yolo12edge.cli._measure import bundled_model
 from yolo12edge.cli._report import SelfTest, collect, jetson, run, scrubbed, self_tests
 from yolo12edge.cli._selftest import RECORDED, errors_of
 from yolo12edge.cli.doctor import doctor
-from yolo12edge.errors import BackendError, VerificationError
+from yolo12edge.errors import BackendError, InputError, VerificationError
 from yolo12edge.machine import machine_summary
 from yolo12edge.manifest import Layers, Manifest
 
@@ -275,6 +275,19 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_tests(
     monkeypatch.setattr(module, "diagnose", lambda: {"engines": ENGINES, "gpus": []})
     done = CliRunner().invoke(app, ["--report", str(tmp_path)])
     assert "is a directory" in str(done.exception)
+
+
+def test_a_folder_that_takes_no_files_is_told_before_the_tests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system", str(path))
+
+    monkeypatch.setattr(_report, "run", lambda test: pytest.fail("it tested"))
+    monkeypatch.setattr(module, "diagnose", lambda: {"engines": ENGINES, "gpus": []})
+    for name in ("touch", "open"):
+        monkeypatch.setattr(Path, name, refuse)
+    done = CliRunner().invoke(app, ["--report", str(tmp_path / "report.json")])
+    assert isinstance(done.exception, InputError)
+    assert "report.json: Read-only file system" in str(done.exception)
 
 
 def test_gpus_are_named_as_a_device_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,23 @@ def test_missing_dependency_names_the_command() -> None:
     assert "pip install 'yolo12edge[onnxruntime]'" in str(error)
 
 
+@pytest.mark.parametrize(
+    ("machine", "package", "words"),
+    [
+        ("aarch64", "tensorrt", "--system-site-packages"),
+        ("aarch64", "cuda-bindings", "pip install 'yolo12edge[tensorrt]'"),
+        ("x86_64", "tensorrt", "pip install 'yolo12edge[tensorrt]'"),
+    ],
+)
+def test_on_jetson_tensorrt_is_the_systems(
+    monkeypatch: pytest.MonkeyPatch, machine: str, package: str, words: str
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    error = MissingDependencyError(package, extra="tensorrt", purpose="to run engines")
+    assert words in error.remedy
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
 def test_every_public_error_has_the_one_base() -> None:
     for name in errors.__all__:
         assert issubclass(getattr(errors, name), Yolo12EdgeError), name

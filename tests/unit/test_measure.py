@@ -103,6 +103,21 @@ def test_the_table_fits_a_narrow_terminal() -> None:
     assert sum(" 37 " in line for line in lines) == 2
 
 
+@pytest.mark.parametrize("others", [True, False])
+def test_a_problem_is_a_sentence_below_the_table(others: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    problem = "there is no driver, which this engine needs. Remedy: install the driver."
+    rows = [Measured("models", "best", "", "", "", threads, None, 0, problem) for threads in (1, 2)]
+    if others:
+        rows.append(Measured("models", "other", "onnxruntime", "cpu", "fp32", 1, 5.0, 37))
+    _doctor_tables.print_measurement(
+        {"rows": [asdict(item) for item in rows], "advised": None, "missing": [], "sentence": "Done."}
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert lines.count(f"best: {problem}") == 1
+    assert any("median ms" in line for line in lines) is others
+    assert lines[-1] == "Done."
+
+
 def test_nothing_is_advised_if_nothing_ran() -> None:
     assert advise([]) is None
     assert advise([row("fp32", None)]) is None

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
-__all__ = ["print_facts"]
+__all__ = ["print_facts", "print_measurement"]
 
 
 def print_facts(facts: dict[str, Any]) -> None:
     """Print what ``doctor`` has found, to stdout."""
     from rich.text import Text
 
-    from ._console import out, plain
+    from ._console import out
 
     out.print(_machine_table(facts))
     out.print(_engine_table(facts["engines"]))
@@ -24,10 +24,21 @@ def print_facts(facts: dict[str, Any]) -> None:
     if "steps" in facts:
         out.print(_steps_table(facts["steps"]))
     if "measurement" in facts:
-        out.print(_measured_table(facts["measurement"]))
-        for sentence in facts["measurement"]["missing"]:
-            out.print(plain(sentence, "yellow"))
-        out.print(plain(facts["measurement"]["sentence"], "bold"))
+        print_measurement(facts["measurement"])
+
+
+def print_measurement(measurement: dict[str, Any]) -> None:
+    """Print what ``doctor --measure`` has found: the times, what could not be measured, and the advice."""
+    from ._console import out, plain
+
+    rows = measurement["rows"]
+    if any(not row["problem"] for row in rows):
+        out.print(_measured_table(measurement))
+    for problem in dict.fromkeys(f"{row['model']}: {row['problem']}" for row in rows if row["problem"]):
+        out.print(plain(problem, "red"), soft_wrap=True)
+    for sentence in measurement["missing"]:
+        out.print(plain(sentence, "yellow"))
+    out.print(plain(measurement["sentence"], "bold"))
 
 
 def _machine_table(facts: dict[str, Any]) -> Table:
@@ -111,8 +122,8 @@ def _measured_table(measurement: dict[str, Any]) -> Table:
         if row["step"] != before:
             table.add_section()
         before = row["step"]
-        if row["problem"]:
-            table.add_row(plain(row["model"]), "", plain(row["problem"], "red"), "", str(row["threads"]), "", "")
+        if row["problem"]:  # a sentence, which stands below
+            table.add_row(plain(row["model"]), "", plain("failed", "red"), "", str(row["threads"]), "", "")
             continue
         style = "bold green" if row == measurement["advised"] else ""
         device = re.sub(r" \((?:[^()]|\([^()]*\))*\)", "", row["device"])  # its full name would break inside words

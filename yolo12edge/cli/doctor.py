@@ -140,9 +140,13 @@ def _write_report(place: Path, facts: dict[str, Any]) -> bool:
     from ._console import console
     from ._report import collect
 
-    with atomic_file(place) as temporary:  # before minutes are spent for a file that cannot be written
-        content = collect(facts, progress=lambda name: console.status(f"Self-test: {name}"))
-        temporary.write_text(_json(content) + "\n", encoding="utf-8")
+    with atomic_file(place) as temporary:
+        try:
+            temporary.touch()  # before minutes are spent for a file that cannot be written
+            content = collect(facts, progress=lambda name: console.status(f"Self-test: {name}"))
+            temporary.write_text(_json(content) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise InputError(f"cannot write {place}: {error.strerror}", remedy="name another file") from error
     facts["steps"] = content["steps"]
     console.print(f"Written: {place}. Look through it before you send it.", markup=False, soft_wrap=True)
     return any(step["outcome"] not in ("ok", "missing") for step in content["steps"])
@@ -360,12 +364,14 @@ def _install(engine: Engine) -> str:
     """Return the command that installs an engine: by our extra, where the installed yolo12edge has it."""
     from importlib.metadata import PackageNotFoundError, metadata
 
+    from ..errors import install_remedy
+
     try:
         extras = metadata("yolo12edge").get_all("Provides-Extra") or []
     except PackageNotFoundError:  # run from a checkout that is not installed
         extras = []
     if engine.extra in extras:
-        return f"pip install 'yolo12edge[{engine.extra}]'"
+        return install_remedy(engine.module, engine.extra)
     return f"pip install {engine.distributions[0]}"
 
 

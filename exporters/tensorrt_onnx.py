@@ -185,7 +185,9 @@ def _check_source(model: onnx.ModelProto, spec: InputSpec, quantized: bool, mani
     if quantized != (manifest.precision == "int8"):
         raise ExportError(
             f"the model has {'' if quantized else 'no '}Q/DQ pairs, and its manifest says {manifest.precision}",
-            remedy="give the manifest of this very model",
+            remedy="give the manifest of this very model"
+            if quantized
+            else "use the float artifact, or allow INT8 to lose more (--max-map-drop): all of its layers are float",
         )
 
 

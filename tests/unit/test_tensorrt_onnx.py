@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from yolo12edge.assets import DEMO_CHECKPOINT
-from yolo12edge.calibration.graph import load_model
+from yolo12edge.calibration.graph import group_of, load_model
 from yolo12edge.calibration.images import images_of_folder
 from yolo12edge.calibration.observe import observe
 from yolo12edge.calibration.quantize import Quantizer
@@ -548,6 +548,14 @@ def test_the_same_bytes_with_their_manifest_inside(int8_source):
     assert Manifest.from_embedded_json(props["yolo12edge"]).outputs == manifest.outputs
     assert manifest.files == []
     assert not onnx.load_from_string(content).graph.value_info
+
+
+def test_int8_of_which_nothing_is_left_has_a_remedy(hub, quantizer):
+    graph = quantizer.graph
+    groups = frozenset(group_of(node.name) for node in graph.nodes if graph.is_body(node))
+    content = quantizer(Recipe("tensorrt", float_groups=groups))
+    with pytest.raises(ExportError, match="no Q/DQ pairs.*use the float artifact.*--max-map-drop"):
+        tensorrt_onnx(content, int8_manifest(hub.manifest), TensorRtForm())
 
 
 def no_input(graph):

@@ -554,7 +554,7 @@ def test_int8_of_which_nothing_is_left_has_a_remedy(hub, quantizer):
     graph = quantizer.graph
     groups = frozenset(group_of(node.name) for node in graph.nodes if graph.is_body(node))
     content = quantizer(Recipe("tensorrt", float_groups=groups))
-    with pytest.raises(ExportError, match="no Q/DQ pairs.*use the float artifact.*--max-map-drop"):
+    with pytest.raises(ExportError, match=r"no Q/DQ pairs.*use the float artifact.*--max-map-drop"):
         tensorrt_onnx(content, int8_manifest(hub.manifest), TensorRtForm())
 
 

@@ -10,6 +10,7 @@ import typer
 
 from yolo12edge import cli
 from yolo12edge.__main__ import main
+from yolo12edge.errors import InputError
 
 
 class Interrupting:
@@ -41,3 +42,20 @@ def test_control_c_is_said_and_ends_with_130(
         main()
     assert end.value.code == 130
     assert capsys.readouterr().err.strip() == "interrupted"
+
+
+def test_an_error_that_quotes_a_file_does_nothing_to_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = typer.Typer()
+
+    @app.command()
+    def command() -> None:
+        raise InputError("the classes are \x1b[2Jcat, [red]dog", remedy="one\ntwo")
+
+    monkeypatch.setattr(cli, "app", app)
+    monkeypatch.setattr(sys, "argv", ["yolo12edge"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "error: the classes are \\x1b[2Jcat, [red]dog. Remedy: one\ntwo.\n"

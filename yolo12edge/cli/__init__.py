@@ -91,9 +91,10 @@ def main() -> None:
             raise
         from rich.markup import escape
 
-        from ._console import console
+        from ._console import console, plain
 
-        console.print(f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True)
+        text = "\n".join(plain(line).plain for line in str(error).split("\n"))  # it may quote a file
+        console.print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
         sys.exit(2)
     except SystemExit as end:  # Typer turns Ctrl-C into this
         if end.code == _INTERRUPTED:

@@ -56,7 +56,7 @@ def deepstream(
 
 
 def _print(made: Deployment) -> None:
-    from ._console import console
+    from ._console import console, plain
 
     for line in (f"Written: {made.path}", *made.notes):
-        console.print(line, markup=False, soft_wrap=True)
+        console.print(plain(line), soft_wrap=True)

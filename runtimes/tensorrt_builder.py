@@ -129,7 +129,7 @@ def _build(
     if progress.failure is not None:
         raise progress.failure
     if built is None:
-        raise _failure(keeper, flavor)
+        raise _failure(keeper, flavor, limited=options.workspace_bytes is not None)
     plan = bytes(built)
     if cache is not None and (unsaved := save_timing_cache(config, options)) is not None:
         warnings.append(unsaved)
@@ -242,14 +242,13 @@ def _let_decompose(trt: ModuleType, network: Any) -> None:
                 layer.attention.decomposable = True
 
 
-def _failure(keeper: LogKeeper, flavor: Flavor) -> BackendError:
+def _failure(keeper: LogKeeper, flavor: Flavor, *, limited: bool) -> BackendError:
     """Say why nothing was built; several errors may tell it, the first being the cause and the last the summary."""
     errors = keeper.errors or (keeper.last_error(),)
     text = "; ".join(dict.fromkeys((errors[0], errors[-1])))
     if any(_NO_MEMORY.search(error) for error in errors):
-        remedy = (
-            "close other programs, give a smaller workspace or batch, or a lower optimization level; on Jetson add swap"
-        )
+        remedy = "close other programs, give a smaller batch or a lower optimization level; on Jetson add swap"
+        remedy = f"give more workspace, or {remedy}" if limited else f"give less workspace, {remedy}"
         return BackendError(f"memory does not suffice to build the engine: {text}", remedy=remedy)
     if any("decomposable" in error for error in errors):
         return BackendError(

@@ -230,6 +230,13 @@ def test_a_build_that_fails_says_why_and_what_to_do(install, error, says):
         build()
 
 
+@pytest.mark.parametrize(("limit", "says"), [(None, "give less workspace"), (1 << 20, "give more workspace")])
+def test_too_little_memory_may_be_the_limit_that_was_given(install, limit, says):
+    install(errors=["Error Code 2: OutOfMemory (Requested size was 15759280 bytes.)"])
+    with pytest.raises(BackendError, match=says):
+        build(BuildOptions(workspace_bytes=limit))
+
+
 def test_without_a_driver_the_remedy_is_the_device(install):
     install(has_driver=False)
     with pytest.raises(BackendError, match=r"error: 35.*Remedy: build on the device"):

@@ -130,6 +130,19 @@ class Workspace(Protocol):
 class FrameBackend(Backend, Protocol):
     """A backend that prepares frames where it runs: it brings the very picture there that a ``Preprocessor`` makes."""
 
+    def receive(self, frame: Any) -> Any:
+        """Return a frame that any thread may fill in, for one that another thread may not be able to wait for.
+
+        Libraries that compute on a GPU know by thread what is still to be done before an array may be read.
+
+        Args:
+            frame: As in a call of the Runtime, from the thread that has it.
+
+        Raises:
+            InputError: If the frame is not such an image.
+            BackendError: If the backend is closed or fails.
+        """
+
     def workspace(self, preprocessor: Preprocessor, batch: int) -> Workspace:
         """Return memory for a batch of frames.
 

@@ -26,7 +26,7 @@ from ..manifest import Manifest
 from ..postprocess import Postprocessor
 from ..preprocess import Preprocessor
 from ..thresholds import Thresholds
-from .backend import Backend
+from .backend import Backend, FrameBackend
 from .cores import physical_cores
 from .opening import check_tensors, open_engine, warn_of_saturation
 from .stream import Stream
@@ -140,6 +140,7 @@ class Runtime:
             warn_of_saturation(backend, manifest)
             self.preprocessor = Preprocessor(manifest.input, pixels=pixels)
             self.postprocessor = Postprocessor(manifest)
+            self._receive = backend.receive if isinstance(backend, FrameBackend) else None
             self.device = backend.device
             self.engine = backend.name
             self.threads = backend.threads
@@ -173,7 +174,8 @@ class Runtime:
 
         Args:
             frame: uint8, shape (height, width, 3), BGR, any size, views of any layout; or a ``Frame`` of such. TensorRT
-                also takes arrays on its GPU, by DLPack or the CUDA array interface, and copies nothing.
+                also takes arrays on its GPU, by DLPack or the CUDA array interface, and copies nothing; what their
+                library's current stream in this thread still does to them is waited for.
             color: What the frame really is, if not BGR.
             thresholds: What to keep.
 
@@ -246,7 +248,7 @@ class Runtime:
         """
         self._check_open()
         received, now = perf_counter_ns(), time_ns()
-        room = self._engine_room
+        room, frame = self._engine_room, self._received(frame)
         return self._workers.submit(lambda: self._detect((frame,), color, thresholds, received, now, room)[0])
 
     def stream(
@@ -261,7 +263,7 @@ class Runtime:
 
         Args:
             frames: Each as in a single call, from anything that can be iterated over: a source, a list, a generator.
-                It is read in a thread of its own.
+                It is read in a thread of its own: arrays on a GPU that were made in others must be finished.
             drop: ``"none"`` looks at every frame, and reads no faster than that. ``"oldest"`` reads as fast as frames
                 come and always looks at the newest, so that latency does not grow; ``Stream.dropped`` counts the rest.
             color: What the frames really are, if not BGR.
@@ -337,8 +339,21 @@ class Runtime:
     ) -> Future[list[Detections]]:
         self._check_open()
         received, now = perf_counter_ns(), time_ns()
-        room = self._engine_room
+        room, frames = self._engine_room, [self._received(frame) for frame in frames]
         return self._workers.submit(lambda: self._detect(frames, color, thresholds, received, now, room))
+
+    def _received(self, frame: npt.NDArray[Any] | Frame) -> npt.NDArray[Any] | Frame:
+        """Return a frame that a worker may take; what is wrong with it is said when its turn comes."""
+        if self._receive is None:
+            return frame
+        image = frame.image if isinstance(frame, Frame) else frame
+        try:
+            received = self._receive(image)
+        except InputError:
+            return frame
+        if received is image:
+            return frame
+        return replace(frame, image=received) if isinstance(frame, Frame) else received
 
     def _groups(self, frames: Iterator[npt.NDArray[Any] | Frame]) -> Iterator[Sequence[npt.NDArray[Any] | Frame]]:
         """Cut frames into what the model takes at a time: if less than half of a batch is left, smaller batches."""

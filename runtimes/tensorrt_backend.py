@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -15,10 +16,11 @@ from ..errors import BackendError
 from ..manifest import Manifest
 from ..preprocess import Preprocessor
 from .backend import TensorInfo, Workspace
+from .cuda.device_array import is_on_device
 from .tensorrt_lane import Lane
 from .tensorrt_library import Flavor
-from .tensorrt_plan import LoadedPlan
-from .tensorrt_workspace import TensorRtWorkspace
+from .tensorrt_plan import LoadedPlan, quietly
+from .tensorrt_workspace import TensorRtWorkspace, find_on_device
 
 __all__ = ["TensorRtBackend"]
 
@@ -120,6 +122,29 @@ class TensorRtBackend:
                 memory.
         """
         return TensorRtWorkspace(self._plan, preprocessor, batch, capture=self._capture)
+
+    def receive(self, frame: Any) -> Any:
+        """Wait until a frame is there that lies on the GPU, and return where; return others as they are.
+
+        Raises:
+            InputError: If it is no picture on this GPU.
+            BackendError: If the backend is closed, or the device fails.
+        """
+        if isinstance(frame, np.ndarray) or not is_on_device(frame):
+            return frame
+        plan = self._plan
+        plan.join()
+        try:
+            plan.device.activate()
+            stream = plan.device.stream()
+            try:
+                found = find_on_device(frame, plan, stream)
+                plan.device.synchronize(stream)
+            finally:
+                quietly(plan.device.destroy_stream, stream)
+        finally:
+            plan.leave()
+        return replace(found, stream=None)
 
     def close(self) -> None:
         """Let go of the engine and the device; running calls finish first."""

@@ -13,13 +13,13 @@ from ..errors import BackendError, InputError
 from ..frame import Color
 from ..imaging.letterbox import Letterbox
 from ..preprocess import Preprocessor, check_frame, to_8_bits
-from .cuda.device_array import device_array, is_on_device
+from .cuda.device_array import DeviceArray, device_array, is_on_device
 from .cuda.driver import CudaDevice, HostMemory
 from .cuda.letterbox import PIXEL_BYTES
 from .tensorrt_lane import Lane, array_on
 from .tensorrt_plan import LoadedPlan, quietly
 
-__all__ = ["TensorRtWorkspace"]
+__all__ = ["TensorRtWorkspace", "find_on_device"]
 
 
 class TensorRtWorkspace:
@@ -86,7 +86,7 @@ class TensorRtWorkspace:
             self.close()
 
     def _fill(self, frame: Any, color: Color, index: int) -> Letterbox:
-        on_device = not isinstance(frame, np.ndarray) and is_on_device(frame)
+        on_device = isinstance(frame, DeviceArray) or (not isinstance(frame, np.ndarray) and is_on_device(frame))
         if not on_device:
             check_frame(frame, color)
             if color.endswith("16"):
@@ -111,14 +111,7 @@ class TensorRtWorkspace:
 
     def _on_device(self, frame: Any, color: Color, stream: int) -> tuple[int, int, int, int]:
         """Return address, pitch, height and width of a frame on the GPU, and let the stream wait until it is there."""
-        device = self._plan.device
-        found = device_array(frame, stream=stream, device=self._plan.index)
-        if found.device is None and not device.reaches(found.address):
-            raise InputError(
-                f"the frame does not lie on CUDA device {self._plan.index}",
-                expected="memory of that device",
-                remedy="copy it there, or open the device that it lies on",
-            )
+        found = frame if isinstance(frame, DeviceArray) else find_on_device(frame, self._plan, stream)
         height, width, channels = found.shape
         if PIXEL_BYTES.get(color) != channels:
             fits = [name for name, count in PIXEL_BYTES.items() if count == channels]
@@ -128,13 +121,6 @@ class TensorRtWorkspace:
                 remedy=f"say color={fits[0]!r}",
             )
         self._kept.append(found.keep_alive)
-        if found.stream is not None:
-            event = device.event()
-            try:
-                device.record(event, found.stream)
-                device.wait(stream, event)
-            finally:
-                device.destroy_event(event)
         return found.address, found.pitch, height, width
 
     def _forget_pictures(self) -> None:
@@ -143,6 +129,31 @@ class TensorRtWorkspace:
         for picture in self._pictures:
             picture.free()
         self._kept.clear()
+
+
+def find_on_device(frame: Any, plan: LoadedPlan, stream: int) -> DeviceArray:
+    """Find a frame on the GPU, and let a stream wait until it is there.
+
+    Raises:
+        InputError: If it is no picture on this GPU.
+        BackendError: If the device fails.
+    """
+    device = plan.device
+    found = device_array(frame, stream=stream, device=plan.index)
+    if found.device is None and not device.reaches(found.address):
+        raise InputError(
+            f"the frame does not lie on CUDA device {plan.index}",
+            expected="memory of that device",
+            remedy="copy it there, or open the device that it lies on",
+        )
+    if found.stream is not None:
+        event = device.event()
+        try:
+            device.record(event, found.stream)
+            device.wait(stream, event)
+        finally:
+            device.destroy_event(event)
+    return found
 
 
 class _Picture:

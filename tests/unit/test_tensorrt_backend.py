@@ -370,6 +370,15 @@ class ByDlpack(Maker):
         return super().__dlpack__(stream=stream)
 
 
+def gone_at(maker):
+    """Wait until a worker has let go of a frame, which it does as soon as the result is out; an error goes with gc."""
+    end = time.monotonic() + 5
+    while not maker.deleted and time.monotonic() < end:
+        time.sleep(0.001)
+        gc.collect()
+    assert maker.deleted == 1
+
+
 @pytest.mark.parametrize("way", ["call", "capsule", "batch", "submit", "stream", "frame"])
 def test_a_frame_by_dlpack_is_waited_for_not_copied_and_given_back_once(trt, engine, scene_frames, expected, way):
     with Runtime(engine) as runtime:
@@ -394,10 +403,56 @@ def test_a_frame_by_dlpack_is_waited_for_not_copied_and_given_back_once(trt, eng
                 ((_, found),) = stream
         assert same(found, expected[1])
         assert "copy_to_device" not in trt.cuda.names()[begin:]
-        assert maker.deleted == 1
+        gone_at(maker)
         assert len(maker.streams) == (way != "capsule")
         assert all(stream > 2 for stream in maker.streams)
         picture.free()
+
+
+class OfThisThread(ByDlpack):
+    """As PyTorch does it: only the thread that computes knows in which stream."""
+
+    def __init__(self, picture):
+        super().__init__(picture)
+        self.thread = threading.get_ident()
+
+    def __dlpack__(self, *, stream):
+        return super().__dlpack__(stream=stream) if threading.get_ident() == self.thread else self.capsule()
+
+
+@pytest.mark.parametrize("way", ["batch", "submit", "frame", "generator"])
+def test_what_the_callers_thread_still_computes_is_waited_for_by_workers(trt, engine, scene_frames, expected, way):
+    with Runtime(engine) as runtime:
+        pictures = [OnGpu(trt, frame) for frame in scene_frames[:3]]
+        if way == "batch":
+            found = runtime.batch([OfThisThread(picture) for picture in pictures], thresholds=KEEP)
+        elif way == "generator":
+            with runtime.stream((OfThisThread(picture) for picture in pictures), thresholds=KEEP) as stream:
+                found = [detections for _, detections in stream]
+        else:
+            makers = [OfThisThread(picture) for picture in pictures]
+            frames = [Frame(maker) for maker in makers] if way == "frame" else makers
+            found = [future.result() for future in [runtime.submit(frame, thresholds=KEEP) for frame in frames]]
+        assert [same(*pair) for pair in zip(found, expected[:3], strict=True)] == [True] * 3
+        for picture in pictures:
+            picture.free()
+
+
+def test_frames_on_the_gpu_that_are_refused_are_refused_in_their_place(trt, engine, scene_frames):
+    with Runtime(engine) as runtime:
+        picture = OnGpu(trt, scene_frames[0])
+        wrong = ByDlpack(picture)
+        wrong.managed.tensor.bits = 32
+        future = runtime.submit(wrong)
+        with pytest.raises(InputError, match="uint32"):
+            future.result()
+        with runtime.stream([wrong, ByDlpack(picture)]) as stream:
+            with pytest.raises(InputError, match="uint32"):
+                next(stream)
+            assert len(next(stream)[1]) >= 0
+        picture.free()
+    with pytest.raises(BackendError, match="closed"):
+        runtime._backend.receive(ByDlpack(picture))
 
 
 @pytest.mark.parametrize("fails", ["another frame", "the engine", "the size"])
@@ -422,7 +477,7 @@ def test_after_an_error_frames_on_the_gpu_are_their_owners_again(trt, made, tmp_
             runtime.batch([maker, second])
         trt.fail = False
         assert ("done", "letterbox_float32") in trt.cuda.calls[begin:]
-        assert maker.deleted == 1
+        gone_at(maker)
         picture.free()
 
 

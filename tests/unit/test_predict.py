@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -301,6 +302,17 @@ def test_where_nothing_can_be_read_no_folder_is_left(run: Any, monkeypatch: Any,
         run(tmp_path / "bad.png", "/dev/video99")
     assert [path.name for path in tmp_path.iterdir()] == ["bad.png"]
     assert capsys.readouterr().out == ""
+
+
+def test_parts_of_a_whole_are_per_cent_without_a_rate(capsys: Any) -> None:
+    with _console.progress("Building", unit="") as steps:
+        steps.update(250, 1000)
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert re.fullmatch(r"Building: 25 % \(\d+ s left\)", line), line
+    with _console.progress("Building", unit="") as steps:
+        steps.update(1000, 1000)
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert re.fullmatch(r"Building: 100 % \(\d+ s\)", line), line
 
 
 def test_progress_off_a_terminal_is_sparse(capsys: Any) -> None:

@@ -17,6 +17,7 @@ from rich.progress import (
     Progress,
     ProgressColumn,
     Task,
+    TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -103,11 +104,13 @@ class Steps:
         self._shown = self.done
         seconds = max(now - self._begin, 1e-9)
         of = f" of {self.total}" if self.total is not None else ""
-        rate = _rate(self.done / seconds, self._unit)
+        rate = _rate(self.done / seconds, self._unit) if self._unit else ""
         left = f", {(self.total - self.done) * seconds / self.done:.0f} s left" if self.total and self.done else ""
         finished = self.total is not None and self.done >= self.total
+        done = f"{self.done}{of}" if self._unit else f"{100 * self.done // (self.total or 100)} %"
+        time_text = f", {seconds:.0f} s" if finished else left
         console.print(
-            f"{self.description}: {self.done}{of} ({rate}{f', {seconds:.0f} s' if finished else left})"
+            f"{self.description}: {done} ({f'{rate}{time_text}'.removeprefix(', ') or '-'})"
             + (f" {note}" if note else ""),
             markup=False,
             soft_wrap=True,
@@ -125,7 +128,8 @@ def progress(description: str, total: int | None = None, *, unit: str = "it") ->
     Args:
         description: What is being done, such as ``Calibrating``.
         total: Steps in all; None where that is not known.
-        unit: What one step is, for the rate: ``images`` gives "12.3 images/s".
+        unit: What one step is, for the rate: ``images`` gives "12.3 images/s". Empty where steps are parts of a
+            whole that say nothing themselves: per cent are shown then, and no rate.
 
     Yields:
         The handle to report to: ``steps.advance()`` or ``steps.update(done, total)``.
@@ -138,8 +142,7 @@ def progress(description: str, total: int | None = None, *, unit: str = "it") ->
     columns = (
         TextColumn("[bold]{task.description}", markup=True),
         BarColumn(bar_width=None),
-        MofNCompleteColumn(),
-        _RateColumn(unit),
+        *((MofNCompleteColumn(), _RateColumn(unit)) if unit else (TaskProgressColumn(),)),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}", markup=False),

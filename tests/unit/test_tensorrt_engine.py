@@ -154,7 +154,16 @@ def test_options_of_tensorrt_alone_are_refused_elsewhere(tiny_checkpoint, tmp_pa
         command.export(
             tiny_checkpoint, format="tensorrt", on_device=True, timing_cache=tmp_path / "c", out=tmp_path / "o"
         )
+    for option in ("version_compatible", "hardware_compatible"):
+        with pytest.raises(InputError, match=f"Remedy: leave --{option.replace('_', '-')} out"):
+            command.export(tiny_checkpoint, format="tensorrt-rtx", out=tmp_path / "o", **{option: True})
     assert not (tmp_path / "o").exists()
+
+
+def test_options_that_contradict_each_other_are_told_before_a_name_that_is_taken(tiny_checkpoint, tmp_path):
+    (tmp_path / "tiny-tensorrt-fp16").touch()
+    with pytest.raises(InputError, match="--min-batch 3 is more than --batch 2"):
+        command.export(tiny_checkpoint, format="tensorrt", on_device=True, batch=2, min_batch=3, out=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,21 @@ class TensorRtOptions:
             return ["fp16", "fp32"] if fp16 else ["fp32"]
         return ["fp16"]
 
+    def _check_rtx(self) -> None:
+        """Refuse before minutes are spent what the other library alone can do."""
+        from ..errors import InputError
+
+        if self.version_compatible:
+            raise InputError(
+                "an engine of tensorrt-rtx is for one version of it",
+                remedy="leave --version-compatible out, or use --on-device: each device builds its own",
+            )
+        if self.hardware_compatible:
+            raise InputError(
+                "an engine of tensorrt-rtx is for all GPUs from Ampere on by itself",
+                remedy="leave --hardware-compatible out",
+            )
+
     def maker(self, format: TensorRtFormat, *, precision: Precision) -> EngineMaker:
         """Return what makes the artifacts.
 
@@ -67,6 +82,8 @@ class TensorRtOptions:
                 f"{', '.join(building)} and --on-device contradict each other: nothing is built here",
                 remedy="leave one out",
             )
+        if format == "tensorrt-rtx":
+            self._check_rtx()
         if self.workspace is not None and not math.isfinite(self.workspace):
             raise InputError(f"--workspace is {self.workspace}", expected="GiB of memory")
         if self.min_batch is not None and self.min_batch > self.batch:
@@ -130,7 +147,7 @@ def build(
     if maker.on_device:
         with console.status("Typing the graph for TensorRT and comparing with ONNX"):
             return tensorrt_from_onnx(onnx, place, maker, images=images, overwrite=overwrite)
-    with progress(f"Building the {precision} engine", unit="steps") as steps:
+    with progress(f"Building the {precision} engine", unit="") as steps:
         return tensorrt_from_onnx(
             onnx,
             place,

@@ -124,7 +124,7 @@ def export(
     )
     if format in TENSORRT_FORMATS:
         if target is not None:
-            raise InputError(f"--target {target} is not for --format {format}", remedy="leave it out")
+            raise InputError(f"--format {format} says where INT8 is to run", remedy="leave --target out")
         precisions = tensorrt.precisions(fp16=fp16)
     else:
         if given_flags := tensorrt.given():
@@ -142,8 +142,8 @@ def export(
     wanted = [names.float(precision) for precision in precisions]
     if source.is_dir() and format == "onnx":
         wanted.remove(names.float("fp32"))
-    _refuse_early(source, given, wanted + [names.int8] * int8, overwrite)
     maker = tensorrt.maker(format, precision=precisions[0]) if format in TENSORRT_FORMATS else None
+    _refuse_early(source, given, wanted + [names.int8] * int8, overwrite)
     with tempfile.TemporaryDirectory() as scratch:
         place = names.float("fp32") if format == "onnx" else Path(scratch) / f"{names.stem}-fp32"
         onnx = open_float_onnx(source, place, imgsz=imgsz, images=given.calibration, overwrite=overwrite)

@@ -15,6 +15,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import yolo12edge.cli.inspect as cli
+from tests.fakes.tensorrt import fake_facts
 from yolo12edge.artifact import Artifact, with_report, write_artifact
 from yolo12edge.cli.inspect import describe, inspect
 from yolo12edge.errors import ArtifactError, CheckpointError, InputError
@@ -318,3 +319,24 @@ def test_directory_without_manifest_is_said(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"")
         with pytest.raises(ArtifactError, match=message):
             describe(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "tensorrt 10.3.0, built with CUDA 12.6, for linux-aarch64 on sm_87"),
+        ({"hardware_compatible": True}, "on sm_87 and other GPUs from Ampere on"),
+        ({"version_compatible": True}, "tensorrt 10.3.0 or newer,"),
+        (
+            {"library": "tensorrt-rtx", "cuda": "", "hardware_compatible": True},
+            "without a GPU, for linux-aarch64 on sm",
+        ),
+        ({"library": "tensorrt-rtx", "hardware_compatible": True}, "on sm_87 and newer GPUs"),
+    ],
+)
+def test_an_engine_says_where_it_runs(changes: dict[str, Any], words: str) -> None:
+    facts = fake_facts(**{"version": "10.3.0", "platform": "linux-aarch64", **changes})
+    ((name, text),) = cli._engine_rows(manifest(format=facts.library, precision="fp16", engine=facts))
+    assert name == "engine"
+    assert words in text
+    assert text.endswith("sm_87") is not facts.hardware_compatible

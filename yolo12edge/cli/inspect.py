@@ -334,12 +334,14 @@ def _engine_rows(manifest: Manifest) -> list[tuple[str, str]]:
     engine = manifest.engine
     if engine is None:
         return [("engine", "none yet: a device builds it at first use")]
-    also = [", also later versions"] * engine.version_compatible + [", also other GPUs"] * engine.hardware_compatible
+    others = " and newer GPUs" if engine.library == "tensorrt-rtx" else " and other GPUs from Ampere on"
+    later = " or newer" if engine.version_compatible else ""
     rows = [
         (
             "engine",
-            f"{engine.library} {engine.version}, CUDA {engine.cuda or 'not there when it was built'}, for "
-            f"{', '.join(engine.architectures)} on {engine.platform}{''.join(also)}",
+            f"{engine.library} {engine.version}{later}, "
+            f"{f'built with CUDA {engine.cuda}' if engine.cuda else 'built without a GPU'}, for "
+            f"{engine.platform} on {', '.join(engine.architectures)}{others if engine.hardware_compatible else ''}",
         )
     ]
     if engine.plugins:

@@ -94,7 +94,11 @@ def read_manifest(directory: Path) -> Manifest:
     """
     if not directory.is_dir():
         fact = f"{directory} is a file" if directory.exists() else f"{directory} does not exist"
-        raise ArtifactError(fact, expected=f"a directory with {MANIFEST_NAME}")
+        raise ArtifactError(
+            fact,
+            expected=f"a directory with {MANIFEST_NAME}",
+            remedy="name an artifact: a directory that 'yolo12edge export' wrote",
+        )
     if not os.path.lexists(directory / MANIFEST_NAME):
         models = [path for path in directory.glob("*") if path.suffix.lower() in (".onnx", ".xml")]
         raise ArtifactError(

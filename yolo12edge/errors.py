@@ -79,7 +79,9 @@ _JETSON = (
 
 
 def install_remedy(package: str, extra: str) -> str:
-    """Return how a package comes: by an extra of ours, but on Jetson TensorRT is the system's."""
+    """Return how a package comes: by an extra of ours, but on Jetson TensorRT is the system's, and PyCUDA in none."""
+    if package == "pycuda":
+        return "pip install pycuda"
     if package == "tensorrt" and platform.machine() == "aarch64":
         return _JETSON
     return f"pip install 'yolo12edge[{extra}]'"

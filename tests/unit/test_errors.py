@@ -38,12 +38,11 @@ def test_missing_dependency_names_the_command() -> None:
     [
         ("aarch64", "tensorrt", "--system-site-packages"),
         ("aarch64", "cuda-bindings", "pip install 'yolo12edge[tensorrt]'"),
+        ("x86_64", "pycuda", "pip install pycuda"),
         ("x86_64", "tensorrt", "pip install 'yolo12edge[tensorrt]'"),
     ],
 )
-def test_on_jetson_tensorrt_is_the_systems(
-    monkeypatch: pytest.MonkeyPatch, machine: str, package: str, words: str
-) -> None:
+def test_remedy_brings_what_is_missing(monkeypatch: pytest.MonkeyPatch, machine: str, package: str, words: str) -> None:
     monkeypatch.setattr("platform.machine", lambda: machine)
     error = MissingDependencyError(package, extra="tensorrt", purpose="to run engines")
     assert words in error.remedy

@@ -55,7 +55,7 @@ def predict(
         int | None, typer.Option("--frames", min=1, help="Most frames of one video or stream.", show_default="all")
     ] = None,
     device: Annotated[
-        str, typer.Option("--device", help="auto, cpu, cuda; with OpenVINO cpu, gpu, gpu.1, npu.")
+        str, typer.Option("--device", help="auto, cpu, cuda; with TensorRT cuda:1; with OpenVINO gpu, gpu.1, npu.")
     ] = "auto",
     save_json: Annotated[bool, typer.Option("--save-json", help="Write predictions.json into the folder.")] = False,
     save_txt: Annotated[bool, typer.Option("--save-txt", help="Write YOLO label files into labels/.")] = False,

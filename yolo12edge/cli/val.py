@@ -25,7 +25,9 @@ def val(
     *,
     data: Annotated[Path, typer.Option(help="Dataset description (data.yaml).")],
     split: Annotated[str, typer.Option(help="Split to measure on.")] = "val",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda; with OpenVINO cpu, gpu, gpu.1, npu.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda; with TensorRT cuda:1; with OpenVINO gpu, gpu.1, npu.")
+    ] = "auto",
     out: Annotated[Path, typer.Option(help="Folder for metrics.json and plots.")] = Path("runs/val"),
     plots: Annotated[bool, typer.Option(help="Draw curves, confusion matrix and sample images.")] = True,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,

@@ -284,6 +284,22 @@ def test_deepstream_engine(tmp_path: Path) -> None:
     assert any("make -C examples/deepstream" in note for note in done.notes)
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_the_parser_is_built_into_the_folder_that_is_named(tmp_path: Path) -> None:
+    headers, out = tmp_path / "deep stream", tmp_path / "a street"
+    (headers / "sources" / "includes").mkdir(parents=True)
+    command = ["make", "-C", str(PARSER), f"DEEPSTREAM={headers}", f"OUT={out}", "CXX=echo compiles"]
+
+    def tried() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert "add DEEPSTREAM=FOLDER" in tried().stderr
+    (headers / "sources" / "includes" / "nvdsinfer_custom_impl.h").touch()
+    assert "is no folder" in tried().stderr
+    out.mkdir()
+    assert f"-o {out / DEEPSTREAM_LIBRARY} nvdsinfer_yolo12edge.cpp" in tried().stdout
+
+
 def test_deepstream_leaves_suppression_to_a_graph_that_does_it(tmp_path: Path) -> None:
     done = deepstream_from_artifact(engine(tmp_path / "a", nms_iou=0.5), tmp_path / "out")
     config = deepstream_config(done.path)

@@ -104,14 +104,17 @@ def _refuse_occupied(path: Path, target: Path, *, overwrite: bool, check: Callab
         return
     if not target.is_dir():
         raise InputError(f"{path} is a file", expected="the name of a directory to write")
-    for place in (Path.cwd(), Path.home()):
+    places = [Path.cwd()]
+    with suppress(RuntimeError):  # a user without a home, as in containers
+        places.append(Path.home())
+    for place in places:
         if place.resolve().is_relative_to(target):
             raise InputError(f"{path} is or holds {place}, which must not be replaced", remedy="name a new directory")
     if not any(target.iterdir()):
         return
     if not overwrite:
         raise InputError(
-            f"{path} exists and is not empty", remedy="name another directory, or say that it may be overwritten"
+            f"{path} exists and is not empty", remedy="name another directory, or allow overwriting (--overwrite)"
         )
     if check is not None:
         check(target)

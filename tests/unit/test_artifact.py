@@ -275,6 +275,18 @@ def test_file_is_not_replaced_by_a_directory(tmp_path: Path) -> None:
         write_artifact(tmp_path / "art", manifest(), FILES, overwrite=True)
 
 
+def test_a_user_without_a_home_may_replace_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nowhere)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").touch()
+    with atomic_directory(tmp_path / "out", overwrite=True) as building:
+        (building / "new").touch()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["new"]
+
+
 @pytest.mark.parametrize("place", [".", ".."])
 def test_working_directory_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
     (tmp_path / "inner").mkdir()

@@ -33,6 +33,7 @@ __all__ = [
     "Provenance",
     "Report",
     "Role",
+    "Weights",
 ]
 
 SCHEMA_VERSION = 1
@@ -45,10 +46,11 @@ COPY_AGAIN = "copy the artifact again from where it was made, or export it again
 
 Task = Literal["detect"]
 Precision = Literal["fp32", "fp16", "int8"]
-Format = Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx", "torch"]
+Format = Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx", "coreml", "torch"]
 TensorRtFormat = Literal["tensorrt", "tensorrt-rtx"]
 TENSORRT_FORMATS: tuple[TensorRtFormat, ...] = get_args(TensorRtFormat)
 PLAN_SUFFIX = ".engine"
+Weights = Literal["float", "int8", "palettized-4", "palettized-6", "palettized-8"]
 Role = Literal["boxes", "scores", "fused"]
 # \Z and not $: Python's $ also matches before a final newline.
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
@@ -73,7 +75,7 @@ class _Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class InputSpec(_Struct, frozen=True, kw_only=True):
     """The one image input: letterboxed, and either of two forms.
 
-    float32, NCHW, RGB, ``pixel * scale``; or pixels: uint8, NHWC, BGR, where the graph does the rest.
+    float32, NCHW, RGB, ``pixel * scale``; or pixels: uint8, NHWC, BGR (RGB for CoreML), where the graph does the rest.
     ``batch`` is exact without ``min_batch``, else the largest that the model takes.
     """
 
@@ -255,8 +257,9 @@ class Manifest(_Struct, frozen=True, kw_only=True):
     """Everything a ``Runtime`` needs to know about an artifact.
 
     ``files`` is empty in a manifest that is embedded in a model file, or that has not been written yet. ``scale`` and
-    ``variant`` are None of a foreign model only. ``nms_iou``: the graph has set the scores of boxes to 0 that overlap a
-    better one of their class by more. ``engine`` is there if the model file is a TensorRT engine.
+    ``variant`` are None of a foreign model only. ``weights`` says how those of a model are stored that computes in
+    float. ``nms_iou``: the graph has set the scores of boxes to 0 that overlap a better one of their class by more.
+    ``engine`` is there if the model file is a TensorRT engine.
     """
 
     schema_version: int
@@ -266,6 +269,7 @@ class Manifest(_Struct, frozen=True, kw_only=True):
     class_names: Annotated[list[Name], msgspec.Meta(min_length=1)]
     format: Format
     precision: Precision
+    weights: Weights = "float"
     input: InputSpec
     outputs: list[OutputSpec]
     nms_iou: Fraction | None = None
@@ -390,11 +394,14 @@ class Manifest(_Struct, frozen=True, kw_only=True):
         # How a foreign model was calibrated is not known.
         if (self.precision == "int8" and not self.foreign) != (self.calibration is not None):
             return f"precision is {self.precision} and calibration is {given}"
+        if self.weights != "float" and (self.format != "coreml" or self.precision == "int8"):
+            return f"weights are {self.weights} in {self.precision} {self.format}"
         return self._input_problem() or self._output_problem() or self._engine_problem() or self._path_problem()
 
     def _input_problem(self) -> str | None:
         spec = self.input
-        if (spec.dtype, spec.layout, spec.color) not in (("float32", "NCHW", "RGB"), ("uint8", "NHWC", "BGR")):
+        pixels = ("uint8", "NHWC", "RGB" if self.format == "coreml" else "BGR")
+        if (spec.dtype, spec.layout, spec.color) not in (("float32", "NCHW", "RGB"), pixels):
             return f"the input is {spec.dtype} {spec.layout} {spec.color}"
         if spec.min_batch is not None and spec.min_batch > spec.batch:
             return f"the input takes batches from {spec.min_batch} to {spec.batch}"

@@ -416,3 +416,19 @@ def test_the_smallest_batch_is_not_above_the_largest():
     raw["input"]["min_batch"] = 2
     with pytest.raises(ArtifactError, match="batches from 2 to 1"):
         Manifest.from_json(json.dumps(raw))
+
+
+def test_only_coreml_stores_weights_of_float_models_otherwise():
+    raw = valid() | {"precision": "fp16", "calibration": None, "weights": "palettized-6"}
+    with pytest.raises(ArtifactError, match="weights are palettized-6 in fp16 onnx"):
+        Manifest.from_json(json.dumps(raw))
+    assert Manifest.from_json(json.dumps(raw | {"format": "coreml"})).weights == "palettized-6"
+
+
+def test_coremls_pixels_are_rgb():
+    raw = valid() | {"format": "coreml"}
+    raw["input"] |= {"dtype": "uint8", "layout": "NHWC"}
+    assert Manifest.from_json(json.dumps(raw)).input.pixels
+    raw["format"] = "onnx"
+    with pytest.raises(ArtifactError, match="uint8 NHWC RGB"):
+        Manifest.from_json(json.dumps(raw))

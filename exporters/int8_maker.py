@@ -73,11 +73,7 @@ class Int8Maker:
     @property
     def runs_here(self) -> bool:
         """Whether this machine runs the artifact itself."""
-        if self.engines is None:
-            return self.native
-        from .tensorrt_engine import runs_engines
-
-        return not self.engines.on_device and runs_engines(self.engines.format, self.engines.options.architectures)
+        return self.native if self.engines is None else self.engines.runs_here
 
     def open(self, recipe: Recipe) -> Backend:
         """Open a recipe's model on the target's engine, or as a simulation of it in float.

@@ -81,6 +81,11 @@ class EngineMaker:
                 "tensorrt-rtx takes no plugins from Python", remedy="choose --attention native, or --format tensorrt"
             )
 
+    @property
+    def runs_here(self) -> bool:
+        """Whether this machine runs the engines that are made, so that they can be measured."""
+        return not self.on_device and runs_engines(self.format, self.options.architectures)
+
     def files(
         self, model: bytes, manifest: Manifest, *, progress: Progress | None = None
     ) -> tuple[Manifest, dict[str, bytes]]:
@@ -168,7 +173,7 @@ def tensorrt_from_onnx(
     if maker.on_device:
         if maker.form.attention != "plugin":
             finished = msgspec.structs.replace(finished, report=Report(parity=parity))
-    elif runs_engines(maker.format, maker.options.architectures):
+    elif maker.runs_here:
         with (
             tempfile.TemporaryDirectory() as folder,
             Runtime(write_artifact(Path(folder) / "draft", finished, files)) as runtime,

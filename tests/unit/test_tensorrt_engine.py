@@ -268,6 +268,14 @@ def test_an_engine_that_runs_here_is_compared_itself(here, tiny_onnx, tmp_path, 
         assert 0 < report.parity.max_score_error < 0.2
 
 
+@pytest.mark.filterwarnings("ignore:a warning")
+def test_an_engine_that_was_compared_is_not_said_to_be_unseen(here, tiny_checkpoint, tmp_path, capsys):
+    command.export(tiny_checkpoint, format="tensorrt", fp32=True, nms=0.7, out=tmp_path / "o")
+    printed = capsys.readouterr().err.replace("\n", " ")
+    assert "Written: " in printed
+    assert "cannot run on this machine" not in printed
+
+
 def test_what_the_builder_warns_of_is_passed_on(here, tiny_onnx, tmp_path, scene_frames):
     with pytest.warns(RuntimeWarning, match="a warning"):
         tensorrt_from_onnx(tiny_onnx, tmp_path / "t", EngineMaker(), images=scene_frames[:1])

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ..artifact import Artifact
     from ..calibration.placement import Target
+    from ..exporters.tensorrt_engine import EngineMaker
     from ._data import ExportData
 
 __all__ = ["export"]
@@ -170,7 +171,7 @@ def export(
     results.print(_table(artifacts))
     written = [artifact.path for artifact in artifacts if artifact.path != source]
     if maker is not None and not lines:
-        lines = [_unmeasured(artifacts[-1], on_device=on_device)]
+        lines = [_unmeasured(maker)]
     for line in [f"Written: {', '.join(map(str, written)) or 'nothing new'}", *filter(None, lines)]:
         console.print(line, markup=False, soft_wrap=True)
     if not held:
@@ -226,11 +227,11 @@ def _refuse_early(source: Path, given: ExportData, targets: list[Path], overwrit
             raise InputError(f"{target} is there already", remedy="add --overwrite, or choose another --out")
 
 
-def _unmeasured(artifact: Artifact, *, on_device: bool) -> str:
-    """Return what has not been seen of a TensorRT artifact, if anything."""
-    if on_device:
+def _unmeasured(maker: EngineMaker) -> str:
+    """Return what has not been seen of TensorRT artifacts, if anything."""
+    if maker.on_device:
         return "The device builds its engine when a Runtime first opens the artifact, and keeps it."
-    if artifact.manifest.report.latency is None and artifact.manifest.report.parity is None:
+    if not maker.runs_here:
         return "The engine cannot run on this machine: its ONNX was compared, not itself. Run `yolo12edge val` there."
     return ""
 

@@ -224,6 +224,7 @@ def test_report_holds_what_was_found_and_nothing_private(tmp_path: Path, monkeyp
         ("OSError: /opt/venv/lib/libnvinfer.so.10: no such file", "OSError: …/libnvinfer.so.10: no such file"),
         ('File "/a/b/c.py", line 3', 'File "…/c.py", line 3'),
         (r"C:\Users\erika\x.dll is missing", "…/x.dll is missing"),
+        ("in /opt/secret/lib:/data/secret/lib, box:/data/secret/x", "in …/lib:…/lib, box:…/x"),
         ("FP16/INT8, 12/24, n/a, model.0/conv/weight", None),
         ("see https://docs.nvidia.com/deeplearning/index.html", None),
         ("erika's erikas robot-7.local", "<name>'s erikas <name>.local"),

@@ -19,7 +19,7 @@ from .backend import TensorInfo, Workspace
 from .cuda.device_array import is_on_device
 from .tensorrt_lane import Lane
 from .tensorrt_library import Flavor
-from .tensorrt_plan import LoadedPlan, quietly
+from .tensorrt_plan import LoadedPlan, active, quietly
 from .tensorrt_workspace import TensorRtWorkspace, find_on_device
 
 __all__ = ["TensorRtBackend"]
@@ -135,13 +135,13 @@ class TensorRtBackend:
         plan = self._plan
         plan.join()
         try:
-            plan.device.activate()
-            stream = plan.device.stream()
-            try:
-                found = find_on_device(frame, plan, stream)
-                plan.device.synchronize(stream)
-            finally:
-                quietly(plan.device.destroy_stream, stream)
+            with active(plan.device):
+                stream = plan.device.stream()
+                try:
+                    found = find_on_device(frame, plan, stream)
+                    plan.device.synchronize(stream)
+                finally:
+                    quietly(plan.device.destroy_stream, stream)
         finally:
             plan.leave()
         return replace(found, stream=None)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from ..errors import BackendError
 from .cuda.driver import HostMemory
-from .tensorrt_plan import LoadedPlan, quietly
+from .tensorrt_plan import LoadedPlan, active, quietly
 
 __all__ = ["Lane", "array_on"]
 
@@ -60,12 +60,14 @@ class Lane:
         self._capture_next, self._may_capture = False, capture and plan.can_capture()
         self._lock = threading.Lock()
         self._closing = False
+        self._before = 0  # what was active in the thread that is inside
+        self._held = False  # whether there is something to give back, in the stack
         self._stack = ExitStack()
         self._check_batch()
         plan.join()
-        with ExitStack() as stack:
+        with ExitStack() as after, ExitStack() as stack:
             stack.callback(plan.leave)
-            plan.device.activate()
+            after.enter_context(active(plan.device))
             self.stream = plan.device.stream()
             stack.callback(quietly, plan.device.destroy_stream, self.stream)
             self._allocate(stack, host_inputs)
@@ -74,8 +76,7 @@ class Lane:
             self._prepare_context()
             stack.callback(self._forget_graph)
             stack.callback(quietly, plan.device.synchronize, self.stream)  # who was interrupted has not waited
-            stack.callback(quietly, plan.device.activate)  # this thread may be another
-            self._stack = stack.pop_all()
+            self._stack, self._held = stack.pop_all(), True
 
     @property
     def captured(self) -> bool:
@@ -88,7 +89,7 @@ class Lane:
             if self._closing:
                 raise BackendError("this TensorRT backend is closed")
             self.plan.check_open()
-            self.plan.device.activate()
+            self._before = self.plan.device.activate()
         except BaseException:
             self._leave()
             raise
@@ -136,8 +137,10 @@ class Lane:
         self._closing = True
         if self._lock.acquire(blocking=False):  # a signal handler must not wait for the thread that it interrupts
             try:
-                if self.plan.is_ours():
-                    self._stack.close()
+                if self._held and self.plan.is_ours():
+                    self._held = False
+                    with active(self.plan.device, closing=True):  # this thread may be another
+                        self._stack.close()
             finally:
                 self._lock.release()
 
@@ -146,6 +149,9 @@ class Lane:
             self.close()
 
     def _leave(self) -> None:
+        before, self._before = self._before, 0
+        if before:
+            quietly(self.plan.device.restore, before)
         self._lock.release()
         if self._closing:  # meanwhile
             self.close()

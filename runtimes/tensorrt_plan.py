@@ -6,8 +6,8 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from .plan_file import check_plan
 from .tensorrt_library import Flavor, LogKeeper, import_tensorrt
 from .tensorrt_plugins import load_plugins
 
-__all__ = ["LoadedPlan", "Tensor", "device_index", "quietly"]
+__all__ = ["LoadedPlan", "Tensor", "active", "device_index", "quietly"]
 
 _DTYPES = {
     "FLOAT": "float32",
@@ -93,14 +93,15 @@ class LoadedPlan:
         self._users = 0
         self._lock = threading.RLock()  # taken again by a signal handler that closes
         self._process = os.getpid()
+        self._held = False  # whether there is something to give back, in the stack
         self._stack = ExitStack()
-        with ExitStack() as stack:
+        with ExitStack() as after, ExitStack() as stack:
             self.device = _open_device(self.index, device)
+            after.enter_context(active(self.device))
             stack.callback(quietly, self.device.close)
             plan, facts = self._built(plan, manifest, flavor, cache)
             load_plugins(self.trt, facts.plugins)
             check_plan(plan, facts, trt=self.trt, device=self.device.facts)
-            self.device.activate()
             self.log = LogKeeper(self.trt)
             stack.callback(self._forget)
             self.engine = self._deserialize(plan, facts)
@@ -109,8 +110,7 @@ class LoadedPlan:
             self.batches = self._batches()
             self.letterbox = DeviceLetterbox(self.device, manifest.input)
             stack.callback(quietly, self.letterbox.close)
-            stack.callback(quietly, self.device.activate)  # this thread may be another
-            self._stack = stack.pop_all()
+            self._stack, self._held = stack.pop_all(), True
 
     def join(self) -> None:
         """Use it, until ``leave``.
@@ -253,9 +253,11 @@ class LoadedPlan:
         if not self.is_ours():
             return
         with self._lock:
-            done = self.closed and not self._users
-            stack = self._stack.pop_all() if done else ExitStack()  # for one thread alone, in whose context it goes
-        stack.close()
+            done = self._held and self.closed and not self._users
+            self._held = self._held and not done  # one thread alone does it
+        if done:
+            with active(self.device, closing=True):  # this thread may be another
+                self._stack.close()
 
     def _forget(self) -> None:
         self.engine = None
@@ -275,6 +277,30 @@ def device_index(device: str) -> int:
             expected="'auto', 'cuda' or 'cuda:1'; engines of TensorRT run on NVIDIA GPUs only",
         )
     return int(match[1] or 0)
+
+
+@contextmanager
+def active(device: CudaDevice, *, closing: bool = False) -> Iterator[None]:
+    """Have a device active in this thread; then again what another library had active, which counts on it.
+
+    Args:
+        device: The device.
+        closing: Whether nothing can be done about it if it fails, or is closed.
+
+    Raises:
+        BackendError: If the device has failed or is closed.
+    """
+    before = 0
+    try:
+        before = device.activate()
+    except BackendError as error:
+        if not closing:
+            raise
+        _log.debug("not activated: %s", error)
+    try:
+        yield
+    finally:
+        quietly(device.restore, before)
 
 
 def quietly(give_back: Callable[..., object], *arguments: object) -> None:

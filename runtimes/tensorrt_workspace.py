@@ -17,7 +17,7 @@ from .cuda.device_array import DeviceArray, device_array, is_on_device
 from .cuda.driver import CudaDevice, HostMemory
 from .cuda.letterbox import PIXEL_BYTES
 from .tensorrt_lane import Lane, array_on
-from .tensorrt_plan import LoadedPlan, quietly
+from .tensorrt_plan import LoadedPlan, active, quietly
 
 __all__ = ["TensorRtWorkspace", "find_on_device"]
 
@@ -105,8 +105,8 @@ class TensorRtWorkspace:
     def _give_back_frames(self) -> None:
         """Let the GPU read the frames of others to their end where no run has: after an error they are theirs again."""
         if self._kept:
-            quietly(self._plan.device.activate)
-            quietly(self._plan.device.synchronize, self._lane.stream)
+            with active(self._plan.device, closing=True):
+                quietly(self._plan.device.synchronize, self._lane.stream)
             self._kept.clear()
 
     def _on_device(self, frame: Any, color: Color, stream: int) -> tuple[int, int, int, int]:
@@ -124,10 +124,10 @@ class TensorRtWorkspace:
         return found.address, found.pitch, height, width
 
     def _forget_pictures(self) -> None:
-        quietly(self._plan.device.activate)  # this thread may be another
-        quietly(self._plan.device.synchronize, self._lane.stream)
-        for picture in self._pictures:
-            picture.free()
+        with active(self._plan.device, closing=True):  # this thread may be another
+            quietly(self._plan.device.synchronize, self._lane.stream)
+            for picture in self._pictures:
+                picture.free()
         self._kept.clear()
 
 

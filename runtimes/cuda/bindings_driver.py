@@ -86,13 +86,21 @@ class BindingsDevice:
         self._context_address = int(self._context)
         self._open = True
 
-    def activate(self) -> None:
+    def activate(self) -> int:
         """As ``CudaDevice`` has it."""
         # Others (PyTorch, a second device) may have made theirs current meanwhile; asking is cheap.
         if not self._open:
             raise BackendError(f"CUDA device {self._index} has been closed")
-        if int(self._do("tell which device is active", "cuCtxGetCurrent")) != self._context_address:
-            self._do(f"activate device {self._index}", "cuCtxSetCurrent", self._context)
+        before = int(self._do("tell which device is active", "cuCtxGetCurrent"))
+        if before == self._context_address:
+            return 0
+        self._do(f"activate device {self._index}", "cuCtxSetCurrent", self._context)
+        return before
+
+    def restore(self, before: int) -> None:
+        """As ``CudaDevice`` has it."""
+        if before:
+            self._do("activate what was active before", "cuCtxSetCurrent", before)
 
     def free_bytes(self) -> int:
         """As ``CudaDevice`` has it."""

@@ -59,8 +59,15 @@ class CudaDevice(Protocol):
     def facts(self) -> DeviceFacts:
         """What it is."""
 
-    def activate(self) -> None:
-        """Make its context the current one of this thread; cheap where it is already."""
+    def activate(self) -> int:
+        """Make its context the current one of this thread; cheap where it is already.
+
+        Returns:
+            The handle of the context that another library had made current here, for ``restore``; 0 if there was none.
+        """
+
+    def restore(self, before: int) -> None:
+        """Make current again in this thread what ``activate`` has found; may be called once the device is closed."""
 
     def free_bytes(self) -> int:
         """Return how much memory is free."""

@@ -118,13 +118,21 @@ class PyCudaDevice:
             )
             self._context = device.retain_primary_context()
 
-    def activate(self) -> None:
+    def activate(self) -> int:
         """As ``CudaDevice`` has it."""
         if not self._open:
             raise BackendError(f"CUDA device {self._index} has been closed")
-        status = self._libcuda.cuCtxSetCurrent(ctypes.c_void_p(int(self._context.handle)))
-        if status:
-            raise failure(f"activate device {self._index}", f"CUDA error {status}")
+        before, own = ctypes.c_void_p(), int(self._context.handle)
+        self._libcuda.cuCtxGetCurrent(ctypes.byref(before))
+        if before.value == own:
+            return 0
+        self._set_current(own)
+        return before.value or 0
+
+    def restore(self, before: int) -> None:
+        """As ``CudaDevice`` has it."""
+        if before:
+            self._set_current(before)
 
     def free_bytes(self) -> int:
         """As ``CudaDevice`` has it."""
@@ -287,6 +295,11 @@ class PyCudaDevice:
         self._libcuda.cuCtxGetCurrent(ctypes.byref(current))
         if current.value == int(self._context.handle):
             self._libcuda.cuCtxSetCurrent(None)
+
+    def _set_current(self, context: int) -> None:
+        status = self._libcuda.cuCtxSetCurrent(ctypes.c_void_p(context))
+        if status:
+            raise failure(f"activate device {self._index}", f"CUDA error {status}")
 
     def _of_pointer(self, attribute: int, address: int) -> int | None:
         """Return an attribute of memory; None if CUDA does not know it. pycuda does not tell these."""

@@ -32,6 +32,7 @@ GARBAGE = 0xCD  # what fresh memory holds
 FREED = 0xDD  # what memory holds that was given back
 FENCE = 64  # bytes before and after each allocation that nobody may write
 _FENCE_BYTE = 0xFD
+_CONTEXT = 0xC000  # the handle of device 0's
 
 Kernel = Callable[["FakeDevice", str, tuple[int, int, int], tuple[Any, ...]], None]
 KERNELS: dict[str, Kernel] = {}
@@ -259,9 +260,17 @@ class FakeDevice:
     def facts(self) -> DeviceFacts:
         return self.cuda.facts
 
-    def activate(self) -> None:
+    def activate(self) -> int:
         with self._call("activate", activated=False):
+            before = getattr(self.cuda.current, "device", None)
             self.cuda.current.device = self.index
+            return 0 if before in (None, self.index) else _CONTEXT + before
+
+    def restore(self, before: int) -> None:
+        with self.cuda.lock:
+            self.cuda.calls.append(("restore", before))
+            if before:
+                self.cuda.current.device = before - _CONTEXT
 
     def free_bytes(self) -> int:
         with self._call("free_bytes"):

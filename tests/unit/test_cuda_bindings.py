@@ -34,12 +34,16 @@ def run():
     device = cuda.open(1)
     device.activate()
     device.activate()
-    device.activate()
+    assert device.activate() == 0
+    device.restore(0)
 """
 LIFE = (
     OPEN
     + """
     import ctypes
+    device.restore(0xABC0)
+    before = device.activate()
+    assert before == 0xABC0
     print(cuda.device_count(), device.facts, device.facts.architecture, device.free_bytes())
     address, stream = device.allocate(64), device.stream()
     plain, mapped = device.allocate_host(32, mapped=False), device.allocate_host(16, mapped=True)
@@ -78,6 +82,8 @@ cuInit 0
 cuDeviceGetCount
 cuDeviceGet 1
 cuDevicePrimaryCtxRetain 41
+cuCtxSetCurrent 0xc029
+cuCtxSetCurrent 0xabc0
 cuCtxSetCurrent 0xc029
 cuDeviceGetCount
 2 DeviceFacts(name='Fake Orin 41', compute_capability=(8, 7), integrated=True, total_bytes=8589934592, driver_cuda=(12, 6)) sm_87 123456

@@ -326,6 +326,19 @@ def test_errors(library, fail, message):
     assert not library.stack()
 
 
+def test_what_others_had_active_comes_back(library):
+    device = PyCuda().open(0)
+    assert device.activate() == 0
+    device.restore(0)
+    assert library.current == 0xC0
+    library.current = 0xE0
+    assert device.activate() == 0xE0
+    assert library.current == 0xC0
+    device.close()
+    device.restore(0xE0)
+    assert library.current == 0xE0
+
+
 def test_memory_of_others_is_known(library):
     device = PyCuda().open(0)
     assert [device.reaches(address) for address in (0x10, 0x100010, 0x200010, 0x300010)] == [True, False, True, False]

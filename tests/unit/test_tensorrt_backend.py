@@ -470,8 +470,8 @@ def test_after_an_error_frames_on_the_gpu_are_their_owners_again(trt, made, tmp_
             huge.shape[0] = 2**40
             second = huge
         else:
-            workspace = runtime._single.idle[0]
-            workspace._lane._forget_graph()
+            with runtime._single.idle[0]._lane as lane:
+                lane._forget_graph()
             trt.fail = True
         with pytest.raises((InputError, BackendError)):
             runtime.batch([maker, second])
@@ -497,6 +497,44 @@ def test_a_frame_of_another_gpu_is_refused_before_a_kernel_reads_it(trt, engine,
     other.activate()
     other.free(memory)
     other.close()
+
+
+@pytest.mark.parametrize("trt", [{"devices": 2}], indirect=True)
+def test_what_others_have_active_in_a_thread_stays_active(trt, engine, scene_frames):
+    """Such as pycuda's own context, or PyTorch's choice of a GPU."""
+    other = trt.cuda.open(1)
+
+    def active():
+        return trt.cuda.current.device
+
+    other.activate()
+    with pytest.raises(ArtifactError):
+        TensorRtBackend(b"", manifest=engine.manifest, flavor="tensorrt")
+    assert active() == 1
+    runtime = Runtime(engine)
+    assert active() == 1
+    runtime(scene_frames[0])
+    assert active() == 1
+    runtime.infer({"images": np.zeros((1, 3, 96, 96), np.float32)})
+    assert active() == 1
+    runtime._backend.receive(SimpleNamespace(__cuda_array_interface__=_interface(trt.cuda.memory[0].address)))
+    assert active() == 1
+    with pytest.raises(InputError):
+        runtime(None)
+    trt.fail = True
+    with runtime._single.idle[0]._lane as lane:
+        lane._forget_graph()
+    with pytest.raises(BackendError):
+        runtime(scene_frames[0])
+    trt.fail = False
+    assert active() == 1
+    runtime.close()
+    assert active() == 1
+    other.close()
+
+
+def _interface(address):
+    return {"version": 3, "shape": (1, 1, 3), "typestr": "|u1", "data": (address, False), "stream": None}
 
 
 def test_frames_on_the_gpu_are_checked_and_refused_elsewhere(trt, engine, tiny_onnx, scene_frames):

@@ -38,7 +38,8 @@ _DEBIAN_PACKAGES = (
 )
 _DEFAULT_NAMES = {"root", "user", "ubuntu", "nvidia", "jetson", "localhost"}
 # Two folders at least, so that "1/2" and "FP16/INT8" stay; the last part of a path tells nobody who or where.
-_PATHS = re.compile(r"(?<![\w./~])(?!//)(?:[A-Za-z]:)?(?:[/\\][^\s/\\'\"<>|:,;()\[\]]+)+[/\\]([^\s/\\'\"<>|:,;()\[\]]+)")
+_NAME = r"[^\s/\\'\"<>|:,;()\[\]]+"
+_PATHS = re.compile(rf"(?<![\w./~])(?!//)(?:[A-Za-z]:)?(?:[/\\]{_NAME})+[/\\]({_NAME})")
 _UUIDS = re.compile(r"\b(?:GPU-|MIG-)?[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}\b", re.I)
 
 

@@ -156,7 +156,7 @@ def measure_costs(bench: Bench, recipe: Recipe, groups: Sequence[str]) -> dict[s
 
 def _structures(base: Recipe, *, timed: bool) -> list[Recipe]:
     """Return the variants of a recipe that change what runs in integers."""
-    if base.target == "tensorrt":
+    if base.target in ("tensorrt", "coreml"):
         return []
     variants = [replace(base, attention="int8")]
     if base.target.startswith("openvino"):

@@ -20,7 +20,7 @@ __all__ = [
     "target_here",
 ]
 
-Target = Literal["ort-x86", "ort-x86-vnni", "ort-arm", "openvino", "openvino-vnni", "tensorrt"]
+Target = Literal["ort-x86", "ort-x86-vnni", "ort-arm", "openvino", "openvino-vnni", "tensorrt", "coreml"]
 """Where an INT8 model is to run. x86 without VNNI adds products in 16 bits, hence wants 7-bit weights."""
 TARGETS: tuple[Target, ...] = get_args(Target)
 Attention = Literal["float", "int8"]
@@ -66,7 +66,7 @@ def runs_here(target: Target) -> bool:
         return not is_x86()
     if target in ("ort-x86", "ort-x86-vnni") and not is_x86():
         return False
-    return target != "tensorrt" and not (target.endswith("-vnni") and int8_saturates())
+    return target not in ("tensorrt", "coreml") and not (target.endswith("-vnni") and int8_saturates())
 
 
 def float_convolutions(graph: Graph, placement: Placement) -> list[str]:

@@ -112,8 +112,10 @@ def _from_interface(frame: Any) -> DeviceArray:
         raise InputError(f"the frame has type {typestr!r}", expected=_EXPECTED, remedy="scale it to 0..255 as uint8")
     if masked:
         raise InputError("the frame has a mask", expected=_EXPECTED)
-    if stream == 0:
-        raise InputError("the frame names stream 0", expected="1 for the default stream, by the CUDA array interface")
+    if stream is not None and not 0 < stream < 2**64:
+        raise InputError(
+            f"the frame names stream {stream}", expected="1 for the default stream, by the CUDA array interface"
+        )
     shape3, pitch = _layout(shape, strides)
     return DeviceArray(_address(address), shape3, pitch, None, stream, frame)
 

@@ -184,6 +184,8 @@ def test_a_maker_that_fails_is_an_input_error():
         ({"typestr": "|i1"}, "'|i1'"),
         ({"mask": object()}, "mask"),
         ({"stream": 0}, "stream 0"),
+        ({"stream": -1}, "stream -1"),
+        ({"stream": 2**64}, "stream 18446744073709551616"),
         ({"data": (0, False)}, "address 0x0"),
         ({"data": "absent"}, "cannot be read"),
         ({"shape": None}, "cannot be read"),
@@ -279,3 +281,4 @@ def test_any_interface_is_taken_or_an_input_error(changes):
         return
     assert found.pitch >= found.shape[1] * found.shape[2] >= 1
     assert found.address > 0
+    assert found.stream is None or 0 < found.stream < 2**64

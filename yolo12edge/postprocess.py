@@ -61,7 +61,7 @@ class Postprocessor:
             raise InputError(
                 f"thresholds.iou is {thresholds.iou}, but the model has already suppressed boxes at {self._nms_iou}",
                 expected=f"at most {self._nms_iou}",
-                remedy="export it again with another --nms, or without",
+                remedy="ask for no more than that, or export it again with another --nms, or without",
             )
         if "fused" in self._outputs:
             fused = self._output(outputs, "fused")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 
 from .errors import InputError
@@ -58,6 +58,10 @@ class Thresholds:
                 expected="one or more class indices, none below 0",
                 remedy="leave it None to look for all classes",
             )
+
+    def within(self, suppressed: float | None) -> Thresholds:
+        """Return what can be asked of a model that has suppressed boxes at this IoU by itself; None: it has not."""
+        return self if suppressed is None or self.iou <= suppressed else replace(self, iou=suppressed)
 
 
 def _is_number(value: object, kind: type) -> bool:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -163,6 +164,7 @@ class FakeRuntime(ColourDetector):
     engine, device = "fake", "cpu"
 
     class manifest:
+        nms_iou = None
         class_names = CLASSES
         precision = "fp32"
 
@@ -203,6 +205,14 @@ def test_val_writes_and_prints(
     assert facts["metrics"]["ap"] == pytest.approx(1.0)
     assert facts["input_hw"] == [64, 96]
     assert {"metrics.json", "pr_curve.png", "labelled.jpg"} <= {path.name for path in out.iterdir()}
+
+
+def test_a_model_that_suppresses_by_itself_is_asked_for_no_more(samples: list[Sample]) -> None:
+    one, other = ColourDetector(), ColourDetector()
+    one.manifest = SimpleNamespace(nms_iou=0.5)  # type: ignore[attr-defined]
+    evaluate_pair(one, other, samples[:1], CLASSES)
+    for detector in (one, other):
+        assert [asked.iou for asked in detector.thresholds] == [0.5]
 
 
 @pytest.mark.usefixtures("runtime")

@@ -198,3 +198,6 @@ def test_boxes_that_the_model_has_suppressed_cannot_be_had_back() -> None:
     assert suppressing(outputs, letterboxes, Thresholds(iou=0.6))
     with pytest.raises(InputError, match=r"already suppressed boxes at 0\.6"):
         suppressing(outputs, letterboxes, Thresholds(iou=0.61))
+    assert suppressing(outputs, letterboxes, Thresholds().within(0.6))
+    assert Thresholds(iou=0.4).within(0.6).iou == 0.4
+    assert Thresholds().within(None) == Thresholds()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 import typer
@@ -101,6 +102,25 @@ def test_images_are_annotated_and_recorded(folder: Path, tmp_path: Path, run: An
     numbers = [float(value) for value in (out / "labels" / "b.txt").read_text().split()]
     np.testing.assert_allclose(numbers, [1, 80 / 128, 0.5, 0.25, 0.5, 0.8], atol=0.02)
     assert "2 objects in 2 images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("suppressed", "asked", "used"), [(None, None, 0.7), (0.5, None, 0.5), (0.5, 0.6, 0.6)])
+def test_a_model_that_suppresses_by_itself_has_its_own_default(
+    folder: Path, tmp_path: Path, run: Any, monkeypatch: Any, suppressed: float | None, asked: float | None, used: float
+) -> None:
+    seen: list[float] = []
+    found = FakeRuntime.__call__
+
+    def look(self: FakeRuntime, frame: np.ndarray, *, thresholds: Thresholds) -> Detections:
+        seen.append(thresholds.iou)
+        return found(self, frame, thresholds=thresholds)
+
+    made = FakeRuntime().manifest
+    monkeypatch.setattr(FakeRuntime, "__init__", lambda self, *_, **__: None)
+    monkeypatch.setattr(FakeRuntime, "manifest", msgspec.structs.replace(made, nms_iou=suppressed), raising=False)
+    monkeypatch.setattr(FakeRuntime, "__call__", look)
+    run(folder, out_folder=tmp_path / "out", iou=asked)
+    assert set(seen) == {used}
 
 
 def test_a_corrupt_image_is_reported_and_the_rest_done(folder: Path, tmp_path: Path, run: Any, capsys: Any) -> None:

@@ -42,8 +42,15 @@ def predict(
         float, typer.Option("--confidence", min=0.0, max=1.0, help="Lowest confidence to keep.")
     ] = _DEFAULT.confidence,
     iou: Annotated[
-        float, typer.Option("--iou", min=0.0, max=1.0, help="IoU above which a better box suppresses another.")
-    ] = _DEFAULT.iou,
+        float | None,
+        typer.Option(
+            "--iou",
+            min=0.0,
+            max=1.0,
+            help="IoU above which a better box suppresses another.",
+            show_default="0.7, or less if the model itself suppresses from there on",
+        ),
+    ] = None,
     classes: Annotated[
         list[str] | None,
         typer.Option("--classes", help="Names or indices to look for, with commas or repeated.", show_default="all"),
@@ -84,7 +91,7 @@ def predict(
     with runtime:
         thresholds = Thresholds(
             confidence=confidence,
-            iou=iou,
+            iou=_DEFAULT.within(runtime.manifest.nms_iou).iou if iou is None else iou,
             max_detections=max_detections,
             classes=resolve_classes(classes, runtime.manifest.class_names),
         )

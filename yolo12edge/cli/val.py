@@ -53,6 +53,7 @@ def val(
         )
     with Runtime(model, device=device) as runtime:
         _check_class_names(runtime.manifest.class_names, dataset.class_names, model=model, data=data)
+        thresholds = EVAL_THRESHOLDS.within(runtime.manifest.nms_iou)
         with progress(f"Evaluating {model.name}", len(samples), unit="images") as steps:
             evaluation = evaluate_runtime(runtime, samples, dataset.class_names, progress=steps.update)
         facts: dict[str, Any] = {
@@ -65,9 +66,9 @@ def val(
             "input_hw": [runtime.manifest.input.height, runtime.manifest.input.width],
             "precision": runtime.manifest.precision,
             "thresholds": {
-                "confidence": EVAL_THRESHOLDS.confidence,
-                "iou": EVAL_THRESHOLDS.iou,
-                "max_detections": EVAL_THRESHOLDS.max_detections,
+                "confidence": thresholds.confidence,
+                "iou": thresholds.iou,
+                "max_detections": thresholds.max_detections,
             },
             "metrics": evaluation.metrics.to_dict(),
             "times": evaluation.times.to_dict(),

@@ -125,6 +125,8 @@ def _evaluate(
     thresholds: Thresholds,
     progress: Progress | None,
 ) -> list[Evaluation]:
+    for detector in detectors:  # all are asked for the same: what each can give
+        thresholds = thresholds.within(getattr(getattr(detector, "manifest", None), "nms_iou", None))
     targets: list[Target] = []
     read_ms = np.zeros(len(samples))
     detect_ms = np.zeros((len(detectors), len(samples)))

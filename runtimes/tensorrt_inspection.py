@@ -20,7 +20,7 @@ from ..manifest import Layers
 __all__ = ["attention_block", "layers_of", "parse_layers"]
 
 _BLOCK = re.compile(r"(.+\.attn)(?:\.|\Z)")
-_NODE = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
+_NODE = re.compile(r"\[ONNX Layer: ([^\[\]]*)\]")  # without the "[", time would grow with the square of the text
 # What lies between the projections of attention, in all its forms (exporters/attention_forms.py).
 _CORE = re.compile(r"\.attn\.(?:logits|softmax|mixed|attention)\b")
 # Names of fused kernels: _gemm_mha_v2, kgen_mha, fmha …; the operator of the plugin.

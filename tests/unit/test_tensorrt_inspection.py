@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -140,3 +141,10 @@ def test_any_json_is_layers_or_an_error(value):
         return
     assert layers.total > 0
     assert layers.fused_attention <= layers.attention_blocks
+
+
+@pytest.mark.parametrize("metadata", ["[ONNX Layer: " * 60_000, "[ONNX Layer: " + "a.attn" * 60_000 + "]"])
+def test_a_long_text_takes_no_long_time(metadata):
+    begin = time.process_time()
+    assert parse_layers(json.dumps({"Layers": [{"Name": metadata, "Metadata": metadata}]})).total == 1
+    assert time.process_time() - begin < 5

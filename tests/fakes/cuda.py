@@ -93,6 +93,7 @@ class _Work:
     what: str
     work: Callable[[], None]
     milliseconds: float
+    addresses: tuple[int, ...] = ()  # of memory that it is known to use
 
 
 @dataclass(eq=False)
@@ -345,7 +346,7 @@ class FakeDevice:
             def copy() -> None:
                 self.view(address, size)[...] = source()
 
-            self._put(found, "copy_to_device", copy, 0.1)
+            self._put(found, "copy_to_device", copy, 0.1, (address, host))
 
     def copy_to_host(self, host: int, address: int, size: int, stream: int) -> None:
         with self._call("copy_to_host", host, address, size, stream):
@@ -359,7 +360,7 @@ class FakeDevice:
             def copy() -> None:
                 self.view(host, size)[...] = self.view(address, size)
 
-            self._put(found, "copy_to_host", copy, 0.1)
+            self._put(found, "copy_to_host", copy, 0.1, (address, host))
 
     def event(self) -> int:
         with self._call("event"):
@@ -504,7 +505,8 @@ class FakeDevice:
                 )
             values = tuple(np.float32(value) if kind == "f32" else int(value) for kind, value in arguments)
             kernel = KERNELS.get(name)
-            self._put(found, name, lambda: kernel(self, text, grid, values) if kernel else None, 0.1)
+            pointers = tuple(int(value) for kind, value in arguments if kind == "ptr")
+            self._put(found, name, lambda: kernel(self, text, grid, values) if kernel else None, 0.1, pointers)
 
     def close(self) -> None:
         with self.cuda.lock:
@@ -578,7 +580,16 @@ class FakeDevice:
             if memory.address == address and memory.kind in kinds:
                 if not memory.alive:
                     self._refuse("CUDA_ERROR_INVALID_VALUE", f"memory at {address:#x} was freed twice")
-                for stream in self.streams.values():  # the driver waits for the device
+                used = [
+                    work.what
+                    for stream in self.streams.values()
+                    for work in stream.queue
+                    for start in filter(None, (memory.address, memory.alias))
+                    if any(start <= used < start + memory.size for used in work.addresses)
+                ]
+                if used:  # that the driver waits is written down nowhere
+                    self.cuda.problems.append(f"memory was freed that {used[0]} still had to use")
+                for stream in self.streams.values():  # the driver waits for the device, most often
                     if stream.captured is None:
                         self._drain(stream)
                 self.cuda._inspect(memory)
@@ -636,8 +647,16 @@ class FakeDevice:
                 stream.capture_error = "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"
                 self._refuse("CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", f"{what} during a capture")
 
-    def _put(self, stream: _Stream, what: str, work: Callable[[], None], milliseconds: float) -> None:
-        (stream.queue if stream.captured is None else stream.captured).append(_Work(what, work, milliseconds))
+    def _put(
+        self,
+        stream: _Stream,
+        what: str,
+        work: Callable[[], None],
+        milliseconds: float,
+        addresses: tuple[int, ...] = (),
+    ) -> None:
+        queue = stream.queue if stream.captured is None else stream.captured
+        queue.append(_Work(what, work, milliseconds, addresses))
 
     def _drain(self, stream: _Stream, event: _Event | None = None, number: int = 0) -> None:
         while stream.queue and not (event is not None and event.happened >= number):

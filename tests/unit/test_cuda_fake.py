@@ -198,6 +198,12 @@ def free_as_host(device: FakeDevice) -> None:
     device.free(memory.address)
 
 
+def free_before_the_copy(device: FakeDevice) -> None:
+    address, stream, host = device.allocate(8), device.stream(), device.allocate_host(8, mapped=False)
+    device.copy_to_device(address, host.address, 8, stream)
+    device.free_host(host)
+
+
 def copy_after_free(device: FakeDevice) -> None:
     address, stream = device.allocate(8), device.stream()
     device.free(address)
@@ -309,6 +315,7 @@ def forget_to_close(device: FakeDevice) -> None:
         (leave_everything, "leaked: 1 module(s)"),
         (free_twice, "was freed twice"),
         (free_as_host, "which is no device memory"),
+        (free_before_the_copy, "freed that copy_to_device still had to use"),
         (copy_after_free, "copy_to_device of memory that was freed"),
         (write_after_free, "something wrote after"),
         (write_beyond, "something wrote beyond"),

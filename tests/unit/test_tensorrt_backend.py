@@ -174,6 +174,18 @@ def test_memory_is_allocated_once(trt, engine, scene_frames):
         assert trt.cuda.allocations == allocations + 2
 
 
+def test_memory_of_a_frame_that_is_still_copied_is_not_given_back(trt, engine, scene_frames, expected):
+    with Runtime(engine) as runtime:
+        space = runtime._backend.workspace(runtime.preprocessor, 1)
+        space.fill(scene_frames[1])
+        space.fill(np.zeros((500, 500, 3), np.uint8))  # needs more, and the first has not been run
+        letterbox = space.fill(scene_frames[0])
+        space.run()
+        assert same(runtime.postprocessor(space.outputs, [letterbox], KEEP)[0], expected[0])
+        space.fill(scene_frames[1])
+        space.close()
+
+
 # --- graphs ------------------------------------------------------------------------------------------------------
 
 

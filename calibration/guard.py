@@ -81,10 +81,11 @@ def judge(
             mine = evaluate_runtime(own, samples, names, progress=progress)
         return Verdict(mine, measured, agreement_of(mine.predictions, measured.predictions))
     found: tuple[list[Detections], list[Detections]] = ([], [])
+    thresholds = EVAL_THRESHOLDS.within(own.manifest.nms_iou).within(twin.manifest.nms_iou)
     for index, path in enumerate(pictures):
         frame = read_image(path)
         for runtime, detections in zip((own, twin), found, strict=True):
-            detections.append(runtime(frame, thresholds=EVAL_THRESHOLDS))
+            detections.append(runtime(frame, thresholds=thresholds))
         if progress is not None:
             progress(index + 1, len(pictures))
     return Verdict(None, None, agreement_of(*found))

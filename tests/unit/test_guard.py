@@ -11,12 +11,13 @@ import pytest
 from yolo12edge.benchmark.latency import LatencySummary
 from yolo12edge.calibration import tournament
 from yolo12edge.calibration.agreement import OutputLoss, agreement_of
-from yolo12edge.calibration.guard import Verdict, return_to_float
+from yolo12edge.calibration.guard import Verdict, judge, return_to_float
 from yolo12edge.calibration.recipe import Recipe
 from yolo12edge.calibration.results import Agreement, Sensitivity
 from yolo12edge.calibration.tournament import Bench, choose_recipe, measure_costs, rank_groups
 from yolo12edge.detections import Detections
 from yolo12edge.errors import BackendError
+from yolo12edge.imaging import write_image
 
 
 def detections(*rows):
@@ -206,3 +207,19 @@ def verdict(own, twin, *, matched=100, shift=0.0, objects=100):
 )
 def test_budget(measured, held):
     assert measured.holds(0.5) is held
+
+
+def test_models_that_suppress_by_themselves_are_compared_on_what_both_give(tmp_path):
+    asked = []
+
+    def model(suppressed):
+        def run(frame, *, thresholds):
+            asked.append(thresholds.iou)
+            return Detections.empty()
+
+        run.manifest = SimpleNamespace(nms_iou=suppressed)
+        return run
+
+    write_image(tmp_path / "a.png", np.zeros((8, 8, 3), np.uint8))
+    judge(model(0.5), model(None), pictures=[tmp_path / "a.png"])
+    assert asked == [0.5, 0.5]

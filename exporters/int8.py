@@ -38,7 +38,7 @@ from .scored import accuracy_of
 
 if TYPE_CHECKING:
     from ..data.dataset import Sample
-    from .tensorrt_engine import EngineMaker
+    from .converter import Converter
 
 __all__ = ["Int8Export", "Stage", "int8_from_onnx"]
 
@@ -78,7 +78,7 @@ def int8_from_onnx(
     max_map_drop: float = 0.5,
     adaround: bool = False,
     threads: int | None = None,
-    engines: EngineMaker | None = None,
+    converter: Converter | None = None,
     reproduce: Sequence[str] = (),
     stage: Stage | None = None,
     overwrite: bool = False,
@@ -103,8 +103,8 @@ def int8_from_onnx(
         max_map_drop: Points of AP50-95 that INT8 may lose.
         adaround: Whether to round weights by AdaRound, which takes ten times as long as GPTQ and seldom gains on it.
         threads: CPU threads of the engines; None takes the physical cores that this process may use.
-        engines: Makes TensorRT artifacts, such as ``twin``; recipes are chosen by simulation then, and accuracy and
-            speed are measured on the engine where it can run.
+        converter: Makes artifacts such as ``twin``, of TensorRT or Core ML; recipes are chosen by simulation then, and
+            accuracy and speed are measured on the artifact where it can run.
         reproduce: The commands that do this again, for the report card.
         stage: Shows progress.
         overwrite: Whether an artifact at ``out`` may be replaced.
@@ -119,8 +119,8 @@ def int8_from_onnx(
         VerificationError: If the engine would not run the quantized convolutions in integers; nothing is written.
     """
     stage = stage or _quiet
-    target = target or ("tensorrt" if engines is not None else target_here(twin.manifest.format))
-    _check_twins(source, twin, target, engines)
+    target = target or (converter.target if converter is not None else target_here(twin.manifest.format))
+    _check_twins(source, twin, target, converter)
     if not (math.isfinite(max_map_drop) and max_map_drop >= 0):
         raise InputError(f"max_map_drop is {max_map_drop}", expected="points of AP50-95, 0 or more")
     for package in ("matplotlib", "faster_coco_eval"):  # needed at the very end, after minutes
@@ -140,7 +140,7 @@ def int8_from_onnx(
         images,
         native=runs_here(target),
         threads=threads,
-        engines=_typed(engines, model, source, images),
+        converter=_for_pictures(converter, model, source, images),
     )
     base = Recipe(target, rounding="adaround" if adaround else "gptq")
     _round_weights(quantizer, model, images, base, manifest.input, stage)
@@ -255,24 +255,21 @@ def _refuse_scored(statistics: Statistics, scored: Sequence[Path]) -> None:
         )
 
 
-def _typed(
-    engines: EngineMaker | None, model: bytes, source: Artifact, images: CalibrationImages
-) -> EngineMaker | None:
-    """Return the maker with what half precision cannot hold on calibration images."""
-    if engines is None:
+def _for_pictures(
+    converter: Converter | None, model: bytes, source: Artifact, images: CalibrationImages
+) -> Converter | None:
+    if converter is None:
         return None
-    from .tensorrt_engine import with_float_names
-
     frames = [read_image(path) for path in images.first(_LOSS_IMAGES).paths]
-    return with_float_names(engines, model, source.manifest, frames)
+    return converter.for_pictures(model, source.manifest, frames)
 
 
-def _check_twins(source: Artifact, twin: Artifact, target: Target, engines: EngineMaker | None) -> None:
+def _check_twins(source: Artifact, twin: Artifact, target: Target, converter: Converter | None) -> None:
     manifest, other = source.manifest, twin.manifest
     check_float_onnx(manifest, source.path)
-    if engines is not None:
+    if converter is not None:
         own, size = manifest.input, (other.input.height, other.input.width)
-        fits = other.format == engines.format and other.precision != "int8" and size == (own.height, own.width)
+        fits = other.format == converter.format and other.precision != "int8" and size == (own.height, own.width)
     else:
         fits = other.precision == "fp32" and other.input == manifest.input
     if (
@@ -282,9 +279,10 @@ def _check_twins(source: Artifact, twin: Artifact, target: Target, engines: Engi
     ):
         raise InputError(
             f"{twin.path} is not a float twin of {source.path}",
-            expected=f"a float export of the same model to {engines.format if engines else other.format}",
+            expected=f"a float export of the same model to {converter.format if converter else other.format}",
         )
-    if target.startswith("openvino") != (other.format == "openvino") or (engines is not None and target != "tensorrt"):
+    wrong = target != converter.target if converter else target.startswith("openvino") != (other.format == "openvino")
+    if wrong:
         raise InputError(
             f"target {target!r} is not for {other.format} artifacts", remedy="choose another format or target"
         )

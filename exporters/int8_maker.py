@@ -17,13 +17,13 @@ from ..calibration.placement import float_convolutions, runs_here
 from ..calibration.quantize import Quantizer
 from ..calibration.recipe import Recipe
 from ..errors import VerificationError
-from ..manifest import EMBEDDED_KEY, TENSORRT_FORMATS, Calibration, Manifest, Report
+from ..manifest import EMBEDDED_KEY, Calibration, Manifest, Report
 from ..runtimes import Backend, Runtime
 from .onnx_from_torch import MODEL_NAME
 from .openvino_nncf import nncf_images
 
 if TYPE_CHECKING:
-    from .tensorrt_engine import EngineMaker
+    from .converter import Converter
 
 __all__ = ["Int8Draft", "Int8Maker", "Stage", "count_integer_convolutions"]
 
@@ -57,8 +57,8 @@ class Int8Maker:
         images: The calibration images.
         native: Whether recipes are tried on the target's engine; else its arithmetic is simulated in ONNX Runtime.
         threads: CPU threads of the engines.
-        engines: Makes TensorRT artifacts. Building an engine takes minutes, so recipes are tried in the simulation, and
-            only what is to be written is built.
+        converter: Of TensorRT or Core ML. It may take minutes, so recipes are tried in the simulation, and only what is
+            to be written is converted.
     """
 
     quantizer: Quantizer
@@ -67,13 +67,13 @@ class Int8Maker:
     images: CalibrationImages
     native: bool
     threads: int | None
-    engines: EngineMaker | None = None
+    converter: Converter | None = None
     _nncf: dict[Recipe, dict[str, bytes]] = field(default_factory=dict)
 
     @property
     def runs_here(self) -> bool:
         """Whether this machine runs the artifact itself."""
-        return self.native if self.engines is None else self.engines.runs_here
+        return self.native if self.converter is None else self.converter.runs_here
 
     def open(self, recipe: Recipe) -> Backend:
         """Open a recipe's model on the target's engine, or as a simulation of it in float.
@@ -99,23 +99,23 @@ class Int8Maker:
             return OpenVinoBackend(self.twin.model_file, device="cpu", threads=self.threads)
         from ..runtimes.ort_backend import OrtBackend
 
-        model = self.source if self.engines is not None else self.twin
+        model = self.source if self.converter is not None else self.twin
         return OrtBackend(model.model_file, device="cpu", threads=self.threads)
 
     @property
     def reference(self) -> Artifact:
         """What the artifact is compared with in the end: its twin, or the float source where that cannot run."""
-        return self.twin if self.engines is None or self.runs_here else self.source
+        return self.twin if self.converter is None or self.runs_here else self.source
 
     def twin_runtime(self) -> Runtime:
         """Open ``reference``."""
-        if self.reference.manifest.format in TENSORRT_FORMATS:
+        if self.converter is not None and self.runs_here:
             return Runtime(self.reference)
         return Runtime(self.reference, device="cpu", threads=self.threads)
 
     def trial(self, recipe: Recipe, *, stage: Stage) -> AbstractContextManager[Runtime]:
         """Open a recipe's model as it would be measured in the end."""
-        if self.engines is not None:
+        if self.converter is not None:
             return self.runtime(self.draft(recipe, stage=stage) if self.runs_here else self._unbuilt(recipe))
         return Runtime.of(self.open(recipe), self.source.manifest)
 
@@ -142,12 +142,11 @@ class Int8Maker:
             if recipe not in self._nncf:  # each takes as long as a whole calibration
                 self._nncf[recipe] = nncf_files(self.source, manifest, recipe, self.images)
             return Int8Draft(recipe, manifest, self._nncf[recipe])
-        if self.engines is not None:
-            show = (
-                nullcontext() if self.engines.on_device or stage is None else stage("Building the engine", 0, "steps")
-            )
+        if self.converter is not None:
+            step = self.converter.step
+            show = stage(step, 0, "steps") if stage is not None and step else nullcontext()
             with show as steps:
-                return Int8Draft(recipe, *self.engines.files(self.quantizer(recipe), manifest, progress=steps))
+                return Int8Draft(recipe, *self.converter.files(self.quantizer(recipe), manifest, progress=steps))
         content = self.quantizer(recipe, metadata={EMBEDDED_KEY: manifest.to_embedded_json()})
         wanted = len(self.quantizer.placement(recipe).weights)
         if manifest.format == "openvino":
@@ -168,18 +167,16 @@ class Int8Maker:
             return
         with tempfile.TemporaryDirectory() as folder:
             artifact = write_artifact(Path(folder) / "draft", draft.manifest, draft.files)
-            native = Runtime(artifact) if self.engines else Runtime(artifact, device="cpu", threads=self.threads)
+            native = Runtime(artifact) if self.converter else Runtime(artifact, device="cpu", threads=self.threads)
             with native as runtime:
                 yield runtime
 
     def _simulation(self, recipe: Recipe) -> Backend:
-        """Open what an artifact computes, in ONNX Runtime: for an engine with its own float types, too."""
-        if self.engines is None:
+        """Open what an artifact computes, with its own float types, on this machine."""
+        if self.converter is None:
             return self.simulate(recipe)
-        from ..runtimes.ort_backend import OrtBackend
 
-        content = self.engines.simulated(self.quantizer(recipe), self._manifest(recipe))
-        return OrtBackend(content, device="cpu", threads=self.threads, optimize=False)
+        return self.converter.simulation(self.quantizer(recipe), self._manifest(recipe), threads=self.threads)
 
     def _unbuilt(self, recipe: Recipe) -> Int8Draft:
         return Int8Draft(recipe, self._manifest(recipe), {})
@@ -189,9 +186,9 @@ class Int8Maker:
         seen = nncf_images(self.images) if recipe.nncf else None  # NNCF makes a pass of its own
         return msgspec.structs.replace(
             self.source.manifest,
-            format="onnx" if self.engines is not None else self.twin.manifest.format,  # engines are made of it
+            format="onnx" if self.converter is not None else self.twin.manifest.format,  # what is converted
             precision="int8",
-            provenance=self.source.manifest.provenance if self.engines else self.twin.manifest.provenance,
+            provenance=self.source.manifest.provenance if self.converter else self.twin.manifest.provenance,
             calibration=Calibration(
                 method="nncf" if recipe.nncf else recipe.method,
                 split=seen.split if seen else statistics.split,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy as np
 from ..artifact import Artifact, check_float_onnx, write_artifact
 from ..calibration.agreement import agreement_of
 from ..calibration.guard import AGREEMENT_F1
+from ..calibration.placement import Target
 from ..errors import BackendError, InputError, MissingDependencyError, VerificationError
 from ..manifest import PLAN_SUFFIX, Manifest, Parity, Report, TensorRtFormat
 from ..metrics.evaluate import evaluate_pair
@@ -26,6 +27,7 @@ from ..runtimes.ort_backend import OrtBackend
 from ..runtimes.tensorrt_builder import BuildOptions, build_plan
 from ..runtimes.tensorrt_plugins import PLUGIN_VARIABLE
 from ..thresholds import Thresholds
+from .converter import Progress
 from .onnx_from_torch import MODEL_NAME
 from .scored import accuracy_of
 from .tensorrt_onnx import TensorRtForm, half_overflows, tensorrt_onnx
@@ -42,9 +44,7 @@ from .verify import (
 if TYPE_CHECKING:
     from ..data.dataset import Sample
 
-__all__ = ["ENGINE_NAME", "EngineMaker", "runs_engines", "tensorrt_from_onnx", "with_float_names"]
-
-Progress = Callable[[int, int], None]
+__all__ = ["ENGINE_NAME", "EngineMaker", "runs_engines", "tensorrt_from_onnx"]
 
 ENGINE_NAME = f"model{PLAN_SUFFIX}"
 _SAME_PX = 0.01
@@ -80,6 +80,16 @@ class EngineMaker:
             raise InputError(
                 "tensorrt-rtx takes no plugins from Python", remedy="choose --attention native, or --format tensorrt"
             )
+
+    @property
+    def target(self) -> Target:
+        """Where INT8 models of it run."""
+        return "tensorrt"
+
+    @property
+    def step(self) -> str:
+        """What takes long."""
+        return "" if self.on_device else "Building the engine"
 
     @property
     def runs_here(self) -> bool:
@@ -119,14 +129,32 @@ class EngineMaker:
         )
         return own, {ENGINE_NAME: built.plan}
 
-    def simulated(self, model: bytes, manifest: Manifest) -> bytes:
-        """Return the typed ONNX whose results in ONNX Runtime tell those of the artifact: one float image at a time.
+    def simulation(self, model: bytes, manifest: Manifest, *, threads: int | None) -> Backend:
+        """Open typed ONNX in ONNX Runtime, as it stands: one float image at a time.
 
         Args:
             model: As for ``files``.
             manifest: Its own.
+            threads: Of the CPU.
         """
-        return tensorrt_onnx(model, manifest, _plain(replace(self.form, batch=1, min_batch=None, uint8=False)))[0]
+        content, _ = tensorrt_onnx(model, manifest, _plain(replace(self.form, batch=1, min_batch=None, uint8=False)))
+        return OrtBackend(content, device="cpu", threads=threads, optimize=False)
+
+    def for_pictures(self, model: bytes, manifest: Manifest, frames: Sequence[Frame]) -> EngineMaker:
+        """Return a maker whose form keeps in float32 what half precision cannot hold on these pictures.
+
+        Args:
+            model: Float ONNX.
+            manifest: Its own.
+            frames: Real pictures.
+
+        Raises:
+            MissingDependencyError: If onnx or onnxruntime is not installed.
+        """
+        if self.form.precision != "fp16":
+            return self
+        kept = self.form.float_names | half_overflows(model, manifest.input, frames)
+        return replace(self, form=replace(self.form, float_names=kept))
 
 
 def tensorrt_from_onnx(
@@ -165,7 +193,7 @@ def tensorrt_from_onnx(
     """
     check_float_onnx(source.manifest, source.path)
     model, frames = source.model_file.read_bytes(), verification_frames(images)
-    maker = with_float_names(maker, model, source.manifest, frames)
+    maker = maker.for_pictures(model, source.manifest, frames)
     precision = maker.form.precision
     manifest = msgspec.structs.replace(source.manifest, precision=precision)
     parity, rounding = _check_typed(model, manifest, maker.form, frames)
@@ -189,24 +217,6 @@ def tensorrt_from_onnx(
         report = msgspec.structs.replace(finished.report, parity=measured, accuracy=accuracy)
         finished = msgspec.structs.replace(finished, report=report)
     return write_artifact(out, finished, files, overwrite=overwrite)
-
-
-def with_float_names(maker: EngineMaker, model: bytes, manifest: Manifest, frames: Sequence[Frame]) -> EngineMaker:
-    """Return a maker whose form keeps in float32 what half precision cannot hold on these pictures.
-
-    Args:
-        maker: To start from.
-        model: Float ONNX.
-        manifest: Its own.
-        frames: Real pictures.
-
-    Raises:
-        MissingDependencyError: If onnx or onnxruntime is not installed.
-    """
-    if maker.form.precision != "fp16":
-        return maker
-    kept = maker.form.float_names | half_overflows(model, manifest.input, frames)
-    return replace(maker, form=replace(maker.form, float_names=kept))
 
 
 def _register_plugin(format: TensorRtFormat, *, portable: bool) -> None:

@@ -117,10 +117,10 @@ def test_the_plugins_numbers_are_not_claimed(tiny_onnx, tmp_path, scene_frames):
 def test_what_half_precision_cannot_hold_stays_float(tiny_onnx, scene_frames, monkeypatch):
     monkeypatch.setattr(tensorrt_engine, "half_overflows", lambda model, spec, frames: frozenset({"model.5.conv"}))
     model = tiny_onnx.model_file.read_bytes()
-    made = tensorrt_engine.with_float_names(ON_DEVICE, model, tiny_onnx.manifest, scene_frames[:1])
+    made = ON_DEVICE.for_pictures(model, tiny_onnx.manifest, scene_frames[:1])
     assert made.form.float_names == {"model.5.conv"}
     exact = replace(ON_DEVICE, form=TensorRtForm(precision="fp32"))
-    assert tensorrt_engine.with_float_names(exact, model, tiny_onnx.manifest, scene_frames[:1]) is exact
+    assert exact.for_pictures(model, tiny_onnx.manifest, scene_frames[:1]) is exact
 
 
 def test_int8_is_simulated_as_typed_and_named_after_what_it_was_compared_with(

@@ -173,7 +173,7 @@ def int8_artifact(
         dataset=given.dataset.path.parent.name if given.dataset else "",
         max_map_drop=max_map_drop,
         adaround=adaround,
-        engines=maker,
+        converter=maker,
         reproduce=[shlex.join(["yolo12edge", *sys.argv[1:]])],
         stage=stage,
         overwrite=overwrite,

@@ -37,7 +37,8 @@ class Preprocessor:
     Args:
         spec: The input of the manifest.
         pixels: Whether to stop after the letterbox, for an engine that does the rest in its graph, even if the
-            manifest does not say so: the tensors are then uint8, shape (n, spec.height, spec.width, 3), BGR.
+            manifest does not say so: the tensors are then uint8, shape (n, spec.height, spec.width, 3), BGR, or RGB if
+            the manifest's input is so.
     """
 
     def __init__(self, spec: InputSpec, *, pixels: bool = False) -> None:
@@ -99,9 +100,12 @@ class InputBuffer:
         self._spec = spec
         self._scale = np.float32(spec.scale)
         self._letterboxes: list[Letterbox | None] = [None] * batch  # whose padding is painted
+        self._canvas: npt.NDArray[np.uint8] | None = None  # where BGR is made, if it is not what the engine takes
+        self._planes: npt.NDArray[np.uint8] | None = None
         if pixels:
             self._padding: Any = spec.pad_value
-            self._canvas, self._planes = None, None
+            if spec.pixels and spec.color == "RGB":
+                self._canvas = np.empty((spec.height, spec.width, 3), np.uint8)
             self.tensor = np.full((batch, spec.height, spec.width, 3), self._padding, np.uint8)
         else:
             self._padding = np.float32(spec.pad_value) * self._scale
@@ -135,6 +139,9 @@ class InputBuffer:
             blue_green_red = cv2.split(inside, [plane[rows, columns] for plane in self._planes])
             for plane, channel in zip(place, reversed(blue_green_red), strict=True):
                 np.multiply(channel, self._scale, out=plane[rows, columns])
+        elif self._canvas is not None:
+            with _ONE_THREAD:
+                cv2.cvtColor(inside, cv2.COLOR_BGR2RGB, dst=place[rows, columns])
         return letterbox
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_tensors", "open_engine", "warn_of_saturation"]
 
+PACKAGE_SUFFIX = ".mlpackage"
+
 
 def open_engine(
     source: Artifact | str | Path, device: str, threads: int | None, hint: Hint, cache: Path | None
@@ -28,13 +30,20 @@ def open_engine(
     if not isinstance(source, Artifact) and not str(source):  # as a path it would be the working directory
         raise InputError("the source is empty", expected="an Artifact or a path")
     path = source.path if isinstance(source, Artifact) else model_in(Path(source))
-    if isinstance(source, Artifact) or path.is_dir():
+    if not isinstance(source, Artifact) and path.suffix == PACKAGE_SUFFIX and path.is_dir():
+        from .coreml_library import read_package_manifest
+
+        manifest, model = read_package_manifest(path), path / "Manifest.json"
+    elif isinstance(source, Artifact) or path.is_dir():
         artifact = source if isinstance(source, Artifact) else Artifact.load(path)
         manifest, model = artifact.manifest, artifact.model_file
         if manifest.format == "torch":
             raise ArtifactError(f"{path} is an artifact of format 'torch'", expected="one that runs, such as 'onnx'")
         if manifest.format == "openvino" and model.suffix.lower() == ".xml":
             artifact.file(Path(manifest.files[0].path).with_suffix(".bin").as_posix())  # read too, so it must be listed
+        if manifest.format == "coreml":
+            for part in ("model.mlmodel", "weights/weight.bin"):
+                artifact.file(f"{model.parent.name}/Data/com.apple.CoreML/{part}")
     elif not path.exists():
         raise InputError(
             f"{path} does not exist", expected="an artifact, an .onnx, .xml or .engine file or a checkpoint"
@@ -76,7 +85,12 @@ def _engine(
     if manifest.format in TENSORRT_FORMATS:
         return _tensorrt(model, manifest, device, cache)
     if cache is not None:
-        raise InputError(f"cache is for ONNX and OpenVINO, and {model} is a checkpoint", remedy="leave it out")
+        what = "a Core ML package" if manifest.format == "coreml" else "a checkpoint"
+        raise InputError(f"cache is for ONNX and OpenVINO, and {model} is {what}", remedy="leave it out")
+    if manifest.format == "coreml":
+        from .coreml_backend import CoremlBackend
+
+        return CoremlBackend(model.parent, manifest=manifest, device=device)
     from .torch_backend import TorchBackend
 
     return TorchBackend(model, manifest, device=device, threads=threads)

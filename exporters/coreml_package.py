@@ -1,0 +1,268 @@
+"""An ONNX model as a Core ML package (``model.mlpackage``): the files of an ML program, the same bytes every time."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from ..errors import ExportError, InputError
+from ..manifest import EMBEDDED_KEY, Manifest, Report, Weights
+from .coreml_library import CoremlTarget, import_coremltools, quietly, target_of
+from .coreml_program import in_float32, mil_program
+
+__all__ = ["CLASSES_KEY", "PACKAGE", "CoremlForm", "coreml_files", "coreml_manifest", "finished_spec", "package_files"]
+
+PACKAGE = "model.mlpackage"
+CLASSES_KEY = "classes"
+_FOLDER = "com.apple.CoreML"
+_NAMESPACE = uuid.UUID("5d0c1f0e-6a3f-5f0c-9a53-0f8f2b1c7a12")  # of the identifiers in packages, which are digests
+
+
+@dataclass(frozen=True, slots=True)
+class CoremlForm:
+    """Which ML program to make of a model.
+
+    Attributes:
+        precision: Of what is not INT8. In half precision the last few operators, which give boxes, stay float32.
+        weights: How the weights of a float model are stored: as they are, int8 with a scale a channel, or a palette.
+        target: The oldest system that is to run it; W8A8 needs iOS17.
+        image_input: Whether the input is an image, whose scale and colour the program sees to; else it is the float
+            tensor that the preprocessor makes.
+        batch: Images at a time; only one with an image input.
+        min_batch: If given, any number from it to ``batch``.
+
+    Raises:
+        InputError: If these do not go together.
+    """
+
+    precision: Literal["fp16", "fp32"] = "fp16"
+    weights: Weights = "float"
+    target: CoremlTarget = "iOS17"
+    image_input: bool = True
+    batch: int = 1
+    min_batch: int | None = None
+
+    def __post_init__(self) -> None:
+        from typing import get_args
+
+        for name, value, known in (
+            ("precision", self.precision, ("fp16", "fp32")),
+            ("weights", self.weights, get_args(Weights)),
+            ("deployment target", self.target, get_args(CoremlTarget)),
+        ):
+            if value not in known:
+                raise InputError(f"{name} {value!r} is not known", expected=f"one of {', '.join(known)}")
+        if self.weights != "float" and self.precision != "fp16":
+            raise InputError(
+                f"weights {self.weights} were asked for in {self.precision}", expected="fp16 beside compressed weights"
+            )
+        if not 1 <= (self.min_batch or 1) <= self.batch:
+            raise InputError(f"the batch is {self.batch}, at least {self.min_batch}", expected="1 <= least <= batch")
+        if self.image_input and self.batch != 1:
+            raise InputError(
+                f"a batch of {self.batch} was asked for with an image input, which takes one image",
+                remedy="ask for a tensor input",
+            )
+
+
+def coreml_manifest(manifest: Manifest, form: CoremlForm) -> Manifest:
+    """Return the manifest of a Core ML artifact.
+
+    Args:
+        manifest: Of the ONNX model that it is made from; of its INT8 form with its calibration.
+        form: What is made of it.
+    """
+    spec = msgspec.structs.replace(manifest.input, batch=form.batch, min_batch=form.min_batch)
+    if form.image_input:
+        spec = msgspec.structs.replace(spec, dtype="uint8", layout="NHWC", color="RGB")
+    outputs = [
+        msgspec.structs.replace(item, shape=(form.batch, item.shape[1], item.shape[2])) for item in manifest.outputs
+    ]
+    versions = {**manifest.provenance.versions, "coremltools": str(import_coremltools().__version__)}
+    return msgspec.structs.replace(
+        manifest,
+        format="coreml",
+        precision="int8" if manifest.precision == "int8" else form.precision,
+        weights=form.weights,
+        input=spec,
+        outputs=outputs,
+        files=[],
+        provenance=msgspec.structs.replace(manifest.provenance, versions=versions),
+        report=Report(),
+    )
+
+
+def coreml_files(model: bytes, manifest: Manifest, form: CoremlForm) -> dict[str, bytes]:
+    """Convert an ONNX model, float or with Q/DQ pairs, whose INT8 weights stay INT8.
+
+    Args:
+        model: Content of the ``.onnx`` file.
+        manifest: Of the artifact (``coreml_manifest``); it is embedded, and so are the class names.
+        form: How.
+
+    Returns:
+        What belongs into the artifact, by name: ``model.mlpackage/Manifest.json`` first.
+
+    Raises:
+        MissingDependencyError: If coremltools or onnx is not installed.
+        InputError: If the manifest is not of this form, or the target cannot run it.
+        ExportError: If the model is not what the manifest says, or has an operator without a counterpart.
+    """
+    _check(model, manifest, form)
+    ct = import_coremltools()
+    spec, target = manifest.input, target_of(form.target)
+    with quietly():
+        program = mil_program(model, spec, target=target, weights=form.weights)
+        converted = ct.convert(
+            program,
+            convert_to="mlprogram",
+            inputs=[_input_type(manifest)],
+            outputs=[ct.TensorType(name=output.name, dtype=np.float32) for output in manifest.outputs],
+            compute_precision=_precision(form),
+            minimum_deployment_target=target,
+            skip_model_load=True,
+        )
+        description = finished_spec(converted.get_spec(), manifest)
+        weights = Path(converted.weights_dir, "weight.bin").read_bytes()
+    _check_interface(description, manifest)
+    return package_files(description, weights)
+
+
+def finished_spec(spec: Any, manifest: Manifest, extra: Mapping[str, str] | None = None) -> Any:
+    """Return coremltools' description of a model with our metadata in place of its own, which holds the date.
+
+    Args:
+        spec: The protobuf message; it is changed.
+        manifest: To embed.
+        extra: Further metadata.
+    """
+    metadata = spec.description.metadata
+    metadata.shortDescription = (
+        f"YOLO12{manifest.scale}, {len(manifest.class_names)} classes, "
+        f"{manifest.input.width} x {manifest.input.height} pixels"
+    )
+    metadata.license = manifest.provenance.weights_license or ""
+    metadata.author = "yolo12edge"
+    metadata.userDefined.clear()
+    # In ASCII: nothing then depends on who reads it.
+    metadata.userDefined[EMBEDDED_KEY] = json.dumps(json.loads(manifest.to_embedded_json()), separators=(",", ":"))
+    metadata.userDefined[CLASSES_KEY] = json.dumps(manifest.class_names)
+    for key, value in (extra or {}).items():
+        metadata.userDefined[key] = value
+    size = f"{manifest.input.width} x {manifest.input.height}"
+    words = {
+        "images": f"RGB, {size}: scaled to fit and padded with gray {manifest.input.pad_value} (letterbox)",
+        "boxes": f"left, top, right, bottom in pixels of the {size} input; (batch, 4, candidates)",
+        "scores": "probability of each class; (batch, classes, candidates)",
+    }
+    roles = {manifest.input.name: "images", **{output.name: output.role for output in manifest.outputs}}
+    for item in (*spec.description.input, *spec.description.output):
+        if item.name in roles:
+            item.shortDescription = words[roles[item.name]]
+    return spec
+
+
+def package_files(spec: Any, weights: bytes) -> dict[str, bytes]:
+    """Return the files of a package, whose identifiers are digests of what they name.
+
+    Args:
+        spec: The protobuf message of the model.
+        weights: Content of the file of weights.
+    """
+    content = spec.SerializeToString(deterministic=True)
+    entries, identifiers = {}, []
+    for path, name, words, digested in (
+        ("model.mlmodel", "model.mlmodel", "CoreML Model Specification", content),
+        ("weights", "weights", "CoreML Model Weights", weights),
+    ):
+        identifier = str(uuid.uuid5(_NAMESPACE, path + _digest(digested))).upper()
+        identifiers.append(identifier)
+        entries[identifier] = {
+            "author": _FOLDER,
+            "description": words,
+            "name": name,
+            "path": f"{_FOLDER}/{path}",
+        }
+    index = {
+        "fileFormatVersion": "1.0.0",
+        "itemInfoEntries": entries,
+        "rootModelIdentifier": identifiers[0],
+    }
+    return {
+        f"{PACKAGE}/Manifest.json": (json.dumps(index, indent=4) + "\n").encode(),
+        f"{PACKAGE}/Data/{_FOLDER}/model.mlmodel": content,
+        f"{PACKAGE}/Data/{_FOLDER}/weights/weight.bin": weights,
+    }
+
+
+def _digest(content: bytes) -> str:
+    import hashlib
+
+    return hashlib.sha256(content).hexdigest()
+
+
+def _check(model: bytes, manifest: Manifest, form: CoremlForm) -> None:
+    spec = manifest.input
+    given = (manifest.format, manifest.weights, spec.pixels, spec.batch, spec.min_batch)
+    if given != ("coreml", form.weights, form.image_input, form.batch, form.min_batch):
+        raise InputError(f"the manifest is not of the form {form}", remedy="make it with coreml_manifest")
+    manifest.check()
+    quantized = b"QuantizeLinear" in model
+    if (manifest.precision == "int8") != quantized:
+        raise InputError(
+            f"precision {manifest.precision} was asked for of a model {'with' if quantized else 'without'} Q/DQ pairs",
+            remedy="calibrate: `yolo12edge export --format coreml --int8 --data data.yaml`",
+        )
+    if quantized and form.precision != "fp16":
+        raise InputError("INT8 was asked for beside fp32", expected="fp16 for what is not INT8")
+    if quantized and form.target == "iOS16":
+        raise InputError(
+            f"the deployment target {form.target} has no INT8 activations",
+            expected="iOS17 (macOS 14) or later",
+            remedy="raise the target, or ask for weights in int8 or a palette, which iOS16 runs",
+        )
+
+
+def _input_type(manifest: Manifest) -> Any:
+    ct, spec = import_coremltools(), manifest.input
+    if spec.pixels:
+        return ct.ImageType(name=spec.name, shape=(1, 3, spec.height, spec.width), color_layout=ct.colorlayout.RGB)
+    batch: Any = spec.batch
+    if spec.least_batch != spec.batch:
+        batch = ct.RangeDim(lower_bound=spec.least_batch, upper_bound=spec.batch, default=spec.least_batch)
+    return ct.TensorType(name=spec.name, shape=ct.Shape((batch, 3, spec.height, spec.width)), dtype=np.float32)
+
+
+def _precision(form: CoremlForm) -> Any:
+    ct = import_coremltools()
+    if form.precision == "fp32":
+        return ct.precision.FLOAT32
+    return ct.transform.FP16ComputePrecision(op_selector=lambda op: not in_float32(op.name))
+
+
+def _check_interface(spec: Any, manifest: Manifest) -> None:
+    """Refuse a package whose input and outputs are not those of the manifest."""
+    images = manifest.input
+    found: dict[str, object] = {}
+    float32 = import_coremltools().proto.FeatureTypes_pb2.ArrayFeatureType.FLOAT32
+    for item in (*spec.description.input, *spec.description.output):
+        array, picture = item.type.multiArrayType, item.type.imageType
+        if item.type.HasField("imageType"):
+            found[item.name] = (picture.height, picture.width)
+        elif array.dataType == float32:
+            found[item.name] = tuple(array.shape)
+    if images.least_batch != images.batch:  # the shapes of outputs are not known then
+        if set(found) != {images.name, *(output.name for output in manifest.outputs)}:
+            raise ExportError(f"the package has the tensors {sorted(found)}")
+        return
+    own = (images.height, images.width) if images.pixels else images.shape(images.batch)
+    wanted: dict[str, object] = {images.name: own, **{output.name: output.shape for output in manifest.outputs}}
+    if found != wanted:
+        raise ExportError(f"the package has the float32 tensors {found}", expected=f"{wanted}")

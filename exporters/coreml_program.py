@@ -1,0 +1,154 @@
+"""The project's ONNX graph → an ML program, operator by operator, with our names, our integers and our scales.
+
+What Core ML runs well is kept or made: SiLU is one operator, every map of the attention has rank 4 with the tokens last
+(transposes fold into its two products), and integers of weights become ``constexpr`` operators, so that they stay
+integers in the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import ExportError
+from ..manifest import InputSpec, Weights
+from .attention_forms import write_attention
+from .batching import FREE, batch_network
+from .coreml_library import import_coremltools
+from .coreml_operators import OPERATORS
+from .coreml_weights import WeightWriter
+from .graph_edit import GraphEdit
+from .tensorrt_onnx import check_symmetric
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["in_float32", "mil_program", "program_name"]
+
+_SINGLE = ("_dfl_sides", "_dfl", "_dfl_flat", "_offset", "_corners")
+
+
+def mil_program(model: bytes, spec: InputSpec, *, target: Any, weights: Weights) -> Any:
+    """Translate an ONNX model.
+
+    Args:
+        model: Content of the ``.onnx`` file: float, or with int8 Q/DQ pairs.
+        spec: Input of the program. Its batch and least batch may be others than the model's; ``uint8`` stands for an
+            image, whose values 0 to 255 the program scales itself.
+        target: A member of ``coremltools.target``, iOS17 or later with Q/DQ pairs.
+        weights: How the weights of a float model are stored.
+
+    Returns:
+        The program, with the one function ``main``, all in float32.
+
+    Raises:
+        MissingDependencyError: If coremltools or onnx is not installed.
+        ExportError: If this is not a graph that this project has exported, an operator has no counterpart here, or a
+            Q/DQ pair is not int8 with zero point 0.
+    """
+    from ..calibration.graph import load_model
+
+    import_coremltools()
+    from coremltools.converters.mil import Builder
+    from coremltools.converters.mil.mil import Function, Program, get_new_symbol, types
+
+    onnx_model = load_model(model)
+    check_symmetric(onnx_model)
+    graph = GraphEdit.of(onnx_model)
+    batch = spec.batch if spec.min_batch in (None, spec.batch) else FREE
+    if batch != 1:  # for one image, the hub's own attention has one dimension less to move
+        write_attention(graph, "native", batch, frozenset())
+    batch_network(graph, batch)
+    program = Program()
+    shape = [get_new_symbol() if batch == FREE else batch, 3, spec.height, spec.width]
+    placeholder = Builder.placeholder(shape=shape, dtype=types.fp32)
+    with Function({spec.name: placeholder}, opset_version=target) as function:
+        images = function.inputs[spec.name]
+        if spec.pixels:
+            images = Builder.mul(x=images, y=np.float32(spec.scale), name=f"{spec.name}_scaled")
+        translation = _Translation(graph, {spec.name: images}, WeightWriter(weights, target))
+        function.set_outputs([translation.output(item.name) for item in graph.outputs])
+    program.add_function("main", function)
+    return program
+
+
+def program_name(name: str) -> str:
+    """Return the name of a tensor in the program, where dots are not allowed."""
+    return name.replace(".", "_")
+
+
+def in_float32(name: str) -> bool:
+    """Return whether an operator computes in float32 in a half-precision program.
+
+    Those are the last few that give boxes: half precision has steps of half a pixel at 640.
+    """
+    return name == "boxes" or name.endswith(_SINGLE)
+
+
+class _Translation:
+    """One walk over a graph, which is in the order in which it runs."""
+
+    def __init__(self, graph: GraphEdit, inputs: dict[str, Any], weights: WeightWriter) -> None:
+        self._values: dict[str, Any] = dict(inputs)
+        self._constants = graph.constants
+        self._weights = weights
+        self._gates = _gates(graph)
+        for node in _reachable(graph):
+            self._translate(node)
+
+    def output(self, name: str) -> Any:
+        """Return the variable of an output of the graph."""
+        return self._values[name]
+
+    def _translate(self, node: onnx.NodeProto) -> None:
+        name, kind = program_name(node.output[0]), node.op_type
+        if node.output[0] in self._gates:
+            return
+        if kind == "DequantizeLinear" and node.input[0] in self._constants:
+            integers, scales = self._constants[node.input[0]], self._constants[node.input[1]]
+            self._values[node.output[0]] = self._weights.integers(integers, scales, program_name(node.output[0]))
+            return
+        inputs = [self._value(item) for item in node.input]
+        if kind == "Mul" and (gated := [item for item in node.input if item in self._gates]):
+            kind, inputs = "SiLU", [self._values[self._gates[gated[0]]]]
+        if kind == "Conv" and isinstance(inputs[1], np.ndarray):
+            inputs[1] = self._weights.floats(inputs[1], program_name(node.input[1]))
+        operator = OPERATORS.get(kind)
+        if operator is None or len(node.output) != 1:
+            raise ExportError(
+                f"the ONNX operator {kind} of {node.name} has no counterpart in a Core ML export",
+                expected=f"one of {', '.join(OPERATORS)}",
+                remedy="name the checkpoint, or the -fp32 artifact that `yolo12edge export` wrote",
+            )
+        self._values[node.output[0]] = operator(node, inputs, name)
+
+    def _value(self, name: str) -> Any:
+        if name in self._constants:
+            return self._constants[name]
+        return self._values.get(name)
+
+
+def _reachable(graph: GraphEdit) -> Sequence[onnx.NodeProto]:
+    """Return the nodes that an output depends on."""
+    wanted, kept = {item.name for item in graph.outputs}, []
+    for node in reversed(graph.nodes):
+        if wanted.intersection(node.output):
+            kept.append(node)
+            wanted.update(node.input)
+    return kept[::-1]
+
+
+def _gates(graph: GraphEdit) -> dict[str, str]:
+    """Return what each Sigmoid reads that only serves to multiply just that: together they are SiLU."""
+    readers, found = graph.readers(), {}
+    ends = {item.name for item in graph.outputs}
+    for node in graph.nodes:
+        gate = node.output[0]
+        if node.op_type != "Sigmoid" or gate in ends:
+            continue
+        users = readers.get(gate, [])
+        if users and all(user.op_type == "Mul" and set(user.input) == {gate, node.input[0]} for user in users):
+            found[gate] = node.input[0]
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 from ..artifact import Artifact
@@ -45,7 +46,7 @@ def deepstream_from_artifact(artifact: Artifact, out: str | os.PathLike[str], *,
     others = ("model.engine", "model.onnx", DEEPSTREAM_LIBRARY, _made_by_nvinfer(manifest))
     copies = {model: only_file(artifact)}
     write_folder(target, texts, copies, own=DEEPSTREAM_CONFIG, others=others, overwrite=overwrite)
-    notes = [f"Build the parser into the folder: make -C examples/deepstream OUT={target.resolve()}"]
+    notes = [f"Build the parser into the folder: make -C examples/deepstream OUT={shlex.quote(str(target.resolve()))}"]
     if manifest.input.pad_value:
         notes.append(f"nvinfer pads with black, the model expects {manifest.input.pad_value}: see docs/deepstream.md")
     return Deployment(target, (*notes, *engine_notes(manifest, "DeepStream")))

@@ -192,7 +192,7 @@ def int8_from_onnx(
                 own_latency=times.get("own"),
                 twin_latency=times.get("twin"),
                 own_bytes=sum(len(content) for content in draft.files.values()),
-                twin_bytes=sum(entry.bytes for entry in twin.manifest.files),
+                twin_bytes=sum(entry.bytes for entry in maker.reference.manifest.files),
                 engine=runtime.engine,
                 device=runtime.device,
                 threads=runtime.threads,

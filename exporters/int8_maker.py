@@ -144,7 +144,7 @@ class Int8Maker:
             return Int8Draft(recipe, manifest, self._nncf[recipe])
         if self.converter is not None:
             step = self.converter.step
-            show = stage(step, 0, "steps") if stage is not None and step else nullcontext()
+            show = stage(step, 0, "") if stage is not None and step else nullcontext()
             with show as steps:
                 return Int8Draft(recipe, *self.converter.files(self.quantizer(recipe), manifest, progress=steps))
         content = self.quantizer(recipe, metadata={EMBEDDED_KEY: manifest.to_embedded_json()})

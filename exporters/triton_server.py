@@ -48,7 +48,9 @@ def triton_from_artifact(
     model = artifact.path.resolve().name if name is None else name
     if not _MODEL_NAME.fullmatch(model):
         raise InputError(
-            f"{model!r} is no name for a model", expected="letters, digits, '_', '-' and '.'", remedy="add --name"
+            f"{model!r} is no name for a model",
+            expected="letters, digits, '_', '-' and '.'",
+            remedy="name it with --name",
         )
     instances = _device(manifest, device)
     files = _files(artifact)

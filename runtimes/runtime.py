@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Runtime"]
 
-_DEFAULT_THRESHOLDS = Thresholds()
 _NO_WAIT = nullcontext()
 _alive: WeakSet[Runtime] = WeakSet()
 _inherited: list[object] = []
@@ -135,6 +134,7 @@ class Runtime:
         self._closed = False
         self._pools: list[Workspaces] = []  # smallest batch first
         self.manifest = manifest
+        self._thresholds = Thresholds().within(manifest.nms_iou)
         try:
             pixels = check_tensors(backend, manifest)
             warn_of_saturation(backend, manifest)
@@ -168,7 +168,7 @@ class Runtime:
         frame: npt.NDArray[Any] | Frame,
         *,
         color: Color = "bgr",
-        thresholds: Thresholds = _DEFAULT_THRESHOLDS,
+        thresholds: Thresholds | None = None,
     ) -> Detections:
         """Detect objects in one frame.
 
@@ -177,7 +177,7 @@ class Runtime:
                 also takes arrays on its GPU, by DLPack or the CUDA array interface, and copies nothing; what their
                 library's current stream in this thread still does to them is waited for.
             color: What the frame really is, if not BGR.
-            thresholds: What to keep.
+            thresholds: What to keep; None is ``Thresholds()``, with the IoU of a model that suppresses by itself.
 
         Returns:
             Objects in pixels of the frame, best first, with timing and stamp.
@@ -194,7 +194,7 @@ class Runtime:
         frames: Iterable[npt.NDArray[Any] | Frame],
         *,
         color: Color = "bgr",
-        thresholds: Thresholds = _DEFAULT_THRESHOLDS,
+        thresholds: Thresholds | None = None,
     ) -> list[Detections]:
         """Detect objects in several frames, which may differ in size.
 
@@ -204,7 +204,7 @@ class Runtime:
         Args:
             frames: Each as in a single call.
             color: What the frames really are, if not BGR.
-            thresholds: What to keep.
+            thresholds: What to keep; None is ``Thresholds()``, with the IoU of a model that suppresses by itself.
 
         Returns:
             One ``Detections`` a frame, in their order.
@@ -230,14 +230,14 @@ class Runtime:
         frame: npt.NDArray[Any] | Frame,
         *,
         color: Color = "bgr",
-        thresholds: Thresholds = _DEFAULT_THRESHOLDS,
+        thresholds: Thresholds | None = None,
     ) -> Future[Detections]:
         """Hand in one frame and go on; waits only while the queue is full, so that memory and latency are bounded.
 
         Args:
             frame: As in a call; it must not change until its result is there.
             color: What the frame really is, if not BGR.
-            thresholds: What to keep.
+            thresholds: What to keep; None is ``Thresholds()``, with the IoU of a model that suppresses by itself.
 
         Returns:
             The detections to come, or the ``InputError`` or ``BackendError`` to come. Its callbacks run in a thread of
@@ -257,7 +257,7 @@ class Runtime:
         *,
         drop: Literal["none", "oldest"] = "none",
         color: Color = "bgr",
-        thresholds: Thresholds = _DEFAULT_THRESHOLDS,
+        thresholds: Thresholds | None = None,
     ) -> Stream:
         """Detect objects in frame after frame; reading, preparing, inference and reading out overlap.
 
@@ -267,7 +267,7 @@ class Runtime:
             drop: ``"none"`` looks at every frame, and reads no faster than that. ``"oldest"`` reads as fast as frames
                 come and always looks at the newest, so that latency does not grow; ``Stream.dropped`` counts the rest.
             color: What the frames really are, if not BGR.
-            thresholds: What to keep.
+            thresholds: What to keep; None is ``Thresholds()``, with the IoU of a model that suppresses by itself.
 
         Returns:
             An iterator of ``(Frame, Detections)``, in order. What goes wrong with a frame is raised in its place, and
@@ -335,7 +335,7 @@ class Runtime:
         )
 
     def _submit(
-        self, frames: Sequence[npt.NDArray[Any] | Frame], color: Color, thresholds: Thresholds
+        self, frames: Sequence[npt.NDArray[Any] | Frame], color: Color, thresholds: Thresholds | None
     ) -> Future[list[Detections]]:
         self._check_open()
         received, now = perf_counter_ns(), time_ns()
@@ -366,7 +366,7 @@ class Runtime:
         self,
         frames: Sequence[npt.NDArray[Any] | Frame],
         color: Color,
-        thresholds: Thresholds,
+        thresholds: Thresholds | None,
         received: int,
         now: int,
         engine_room: AbstractContextManager[object],
@@ -381,6 +381,8 @@ class Runtime:
             now: The same by the wall clock.
             engine_room: Held while the engine runs.
         """
+        if thresholds is None:
+            thresholds = self._thresholds
         if not isinstance(thresholds, Thresholds):
             raise InputError(f"thresholds is a {type(thresholds).__name__}", expected="Thresholds(…)")
         begun = perf_counter_ns()

@@ -41,7 +41,13 @@ class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 def default_cache() -> Path:
     """Return the folder for engines that nobody named one for: ``$XDG_CACHE_HOME/yolo12edge``, or in ``~/.cache``."""
     root = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(root) if Path(root).is_absolute() else Path.home() / ".cache") / "yolo12edge"
+    try:
+        return (Path(root) if Path(root).is_absolute() else Path.home() / ".cache") / "yolo12edge"
+    except RuntimeError as error:  # a user without a home
+        raise BackendError(
+            "there is no home folder to keep engines in",
+            remedy="name a folder as cache, or let XDG_CACHE_HOME name one",
+        ) from error
 
 
 def engine_for_device(

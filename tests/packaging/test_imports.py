@@ -48,6 +48,7 @@ PARTS = {
     "yolo12edge.data.loader": "loaders",
     "yolo12edge.exporters": "exporters",
     "yolo12edge.exporters.area_attention": "exporters",
+    "yolo12edge.exporters.mil_evaluator": "exporters",
     "yolo12edge.imaging": "core",
     "yolo12edge.metrics": "metrics",
     "yolo12edge.nn": "nn",

@@ -244,6 +244,9 @@ def test_suppression_is_not_captured_and_higher_thresholds_are_refused(trt, made
             runtime(frame, thresholds=Thresholds(confidence=0.3, iou=0.5))
         with pytest.raises(InputError, match=r"already suppressed boxes at 0.5. Expected: at most 0.5"):
             runtime(scene_frames[0], thresholds=Thresholds(iou=0.51))
+        expected = runtime(scene_frames[0], thresholds=Thresholds(iou=0.5))
+        assert same(runtime(scene_frames[0]), expected)  # where nothing is said, the model's own
+        assert same(runtime.submit(scene_frames[0]).result(), expected)
     assert "begin_capture" not in trt.cuda.names()
 
 

@@ -16,13 +16,15 @@ __all__ = ["DEEPSTREAM_CONFIG", "DEEPSTREAM_LIBRARY", "deepstream_from_artifact"
 
 DEEPSTREAM_CONFIG = "config_infer_primary.txt"
 DEEPSTREAM_LIBRARY = "libnvdsinfer_yolo12edge.so"
-"""The parser that ``examples/deepstream`` builds."""
+"""What the parser's Makefile builds."""
 
 _PARSER = "NvDsInferParseYolo12Edge"
+_PARSER_SOURCE = Path(__file__).with_name("deepstream_parser")
+_PARSER_FILES = ("Makefile", "nvdsinfer_yolo12edge.cpp")
 
 
 def deepstream_from_artifact(artifact: Artifact, out: str | os.PathLike[str], *, overwrite: bool = False) -> Deployment:
-    """Write a folder for DeepStream's ``nvinfer``: its configuration, labels and the model.
+    """Write a folder for DeepStream's ``nvinfer``: its configuration, labels, the model and the source of its parser.
 
     Args:
         artifact: A TensorRT engine, or FP32 ONNX, of which ``nvinfer`` makes an FP32 engine.
@@ -38,6 +40,7 @@ def deepstream_from_artifact(artifact: Artifact, out: str | os.PathLike[str], *,
     _check(manifest)
     model = "model.engine" if manifest.engine else "model.onnx"
     texts = {
+        **{name: (_PARSER_SOURCE / name).read_text() for name in _PARSER_FILES},
         DEEPSTREAM_CONFIG: _config(manifest, model),
         # nvinfer reads what follows a ';' as another label.
         LABELS_NAME: label_lines(manifest.class_names).replace(";", ","),
@@ -46,7 +49,7 @@ def deepstream_from_artifact(artifact: Artifact, out: str | os.PathLike[str], *,
     others = ("model.engine", "model.onnx", DEEPSTREAM_LIBRARY, _made_by_nvinfer(manifest))
     copies = {model: only_file(artifact)}
     write_folder(target, texts, copies, own=DEEPSTREAM_CONFIG, others=others, overwrite=overwrite)
-    notes = [f"Build the parser into the folder: make -C examples/deepstream OUT={shlex.quote(str(target.resolve()))}"]
+    notes = [f"Build the parser there, once for a machine: make -C {shlex.quote(str(target))}"]
     if manifest.input.pad_value:
         notes.append(f"nvinfer pads with black, the model expects {manifest.input.pad_value}: see docs/deepstream.md")
     return Deployment(target, (*notes, *engine_notes(manifest, "DeepStream")))

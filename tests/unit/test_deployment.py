@@ -32,7 +32,7 @@ from yolo12edge.imaging import write_image
 from yolo12edge.manifest import Calibration, EngineFacts, InputSpec, Manifest, OutputSpec, Provenance
 from yolo12edge.tasks.detect import decode
 
-PARSER = Path(__file__).parents[2] / "examples" / "deepstream"
+PARSER = Path(__file__).parents[2] / "exporters" / "deepstream_parser"
 
 ENGINE = EngineFacts(
     library="tensorrt", version="10.3.0", cuda="12.6", architectures=["sm_87"], platform="linux-aarch64"
@@ -281,23 +281,23 @@ def test_deepstream_engine(tmp_path: Path) -> None:
     assert int(thresholds["topk"]) == defaults.max_detections
     # As nvinfer reads it: what follows a ';' would be another label.
     assert (done.path / own["labelfile-path"]).read_text() == "cat\ndog, hot\ne?f\n"
-    assert any("make -C examples/deepstream" in note for note in done.notes)
+    assert any(f"make -C {done.path}" in note for note in done.notes)
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
-def test_the_parser_is_built_into_the_folder_that_is_named(tmp_path: Path) -> None:
-    headers, out = tmp_path / "deep stream", tmp_path / "a street"
+def test_the_parser_is_built_in_the_folder_that_was_written(tmp_path: Path) -> None:
+    headers = tmp_path / "deep stream"
     (headers / "sources" / "includes").mkdir(parents=True)
-    command = ["make", "-C", str(PARSER), f"DEEPSTREAM={headers}", f"OUT={out}", "CXX=echo compiles"]
+    done = deepstream_from_artifact(engine(tmp_path / "a"), tmp_path / "a street")
+    command = ["make", "-C", str(done.path), f"DEEPSTREAM={headers}", "CXX=echo compiles"]
 
     def tried() -> subprocess.CompletedProcess[str]:
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert "add DEEPSTREAM=FOLDER" in tried().stderr
     (headers / "sources" / "includes" / "nvdsinfer_custom_impl.h").touch()
-    assert "is no folder" in tried().stderr
-    out.mkdir()
-    assert f"-o {out / DEEPSTREAM_LIBRARY} nvdsinfer_yolo12edge.cpp" in tried().stdout
+    assert f"-o {DEEPSTREAM_LIBRARY} nvdsinfer_yolo12edge.cpp" in tried().stdout
+    assert "make -C '" in done.notes[0]  # a path with a space
 
 
 def test_deepstream_leaves_suppression_to_a_graph_that_does_it(tmp_path: Path) -> None:

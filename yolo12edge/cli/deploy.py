@@ -48,7 +48,7 @@ def deepstream(
     *,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a folder that this has written.")] = False,
 ) -> None:
-    """Write a folder for DeepStream's nvinfer; its parser is built from examples/deepstream."""
+    """Write a folder for DeepStream's nvinfer; its parser is built there, by make."""
     from ..artifact import Artifact
     from ..exporters.deepstream import deepstream_from_artifact
 

@@ -584,7 +584,7 @@ def test_client_finds_what_the_runtime_finds(
     for number, frame in enumerate(scene_frames[:2]):
         write_image(tmp_path / "pictures" / f"{number}.png", frame)
     monkeypatch.setattr(sys, "argv", ["triton_client", str(model), str(tmp_path / "pictures"), "--confidence", "0.4"])
-    runpy.run_path(str(PARSER.parent / "triton_client.py"), run_name="__main__")
+    runpy.run_path(str(Path(__file__).parents[2] / "examples" / "triton_client.py"), run_name="__main__")
     with Runtime(tiny_onnx) as runtime:
         names = [
             [

@@ -1,4 +1,4 @@
-"""coremltools, kept quiet: its progress bars, and its remarks on what only a Mac has, are nothing for the user."""
+"""coremltools as a converter: the systems that it converts for, and how to keep its progress bars from the terminal."""
 
 from __future__ import annotations
 
@@ -9,27 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from typing import Any, Literal, get_args
 
-from ..errors import InputError, MissingDependencyError
+from ..errors import InputError
+from ..runtimes.coreml_library import import_coremltools
 
-__all__ = ["TARGETS", "CoremlTarget", "import_coremltools", "quietly", "target_of"]
+__all__ = ["TARGETS", "CoremlTarget", "quietly", "target_of"]
 
 CoremlTarget = Literal["iOS16", "iOS17", "iOS18"]
 """The oldest system that runs a model; macOS 13, 14 and 15 are of the same age."""
 TARGETS: tuple[CoremlTarget, ...] = get_args(CoremlTarget)
-
-
-def import_coremltools() -> Any:
-    """Import coremltools.
-
-    Raises:
-        MissingDependencyError: If it is not installed.
-    """
-    with quietly():
-        try:
-            import coremltools
-        except ImportError as error:
-            raise MissingDependencyError("coremltools", extra="coreml", purpose="for Core ML models") from error
-    return coremltools
 
 
 @contextmanager

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 import numpy as np
 
 from ..errors import ExportError, InputError
 from ..manifest import EMBEDDED_KEY, Manifest, Report, Weights
-from .coreml_library import CoremlTarget, import_coremltools, quietly, target_of
-from .coreml_program import in_float32, mil_program
+from ..runtimes.coreml_library import import_coremltools
+from .coreml_library import CoremlTarget, quietly, target_of
+from .coreml_program import mil_program
 
 __all__ = ["CLASSES_KEY", "PACKAGE", "CoremlForm", "coreml_files", "coreml_manifest", "finished_spec", "package_files"]
 
@@ -37,6 +39,7 @@ class CoremlForm:
             tensor that the preprocessor makes.
         batch: Images at a time; only one with an image input.
         min_batch: If given, any number from it to ``batch``.
+        float_names: Nodes of the ONNX model that stay float32 in half precision (``fp16.half_overflows``).
 
     Raises:
         InputError: If these do not go together.
@@ -48,10 +51,9 @@ class CoremlForm:
     image_input: bool = True
     batch: int = 1
     min_batch: int | None = None
+    float_names: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
-        from typing import get_args
-
         for name, value, known in (
             ("precision", self.precision, ("fp16", "fp32")),
             ("weights", self.weights, get_args(Weights)),
@@ -119,13 +121,20 @@ def coreml_files(model: bytes, manifest: Manifest, form: CoremlForm) -> dict[str
     ct = import_coremltools()
     spec, target = manifest.input, target_of(form.target)
     with quietly():
-        program = mil_program(model, spec, target=target, weights=form.weights)
+        program, floats = mil_program(
+            model,
+            spec,
+            target=target,
+            weights=form.weights,
+            half=form.precision == "fp16",
+            float_names=form.float_names,
+        )
         converted = ct.convert(
             program,
             convert_to="mlprogram",
             inputs=[_input_type(manifest)],
             outputs=[ct.TensorType(name=output.name, dtype=np.float32) for output in manifest.outputs],
-            compute_precision=_precision(form),
+            compute_precision=_precision(form, floats),
             minimum_deployment_target=target,
             skip_model_load=True,
         )
@@ -203,8 +212,6 @@ def package_files(spec: Any, weights: bytes) -> dict[str, bytes]:
 
 
 def _digest(content: bytes) -> str:
-    import hashlib
-
     return hashlib.sha256(content).hexdigest()
 
 
@@ -220,8 +227,6 @@ def _check(model: bytes, manifest: Manifest, form: CoremlForm) -> None:
             f"precision {manifest.precision} was asked for of a model {'with' if quantized else 'without'} Q/DQ pairs",
             remedy="calibrate: `yolo12edge export --format coreml --int8 --data data.yaml`",
         )
-    if quantized and form.precision != "fp16":
-        raise InputError("INT8 was asked for beside fp32", expected="fp16 for what is not INT8")
     if quantized and form.target == "iOS16":
         raise InputError(
             f"the deployment target {form.target} has no INT8 activations",
@@ -240,11 +245,11 @@ def _input_type(manifest: Manifest) -> Any:
     return ct.TensorType(name=spec.name, shape=ct.Shape((batch, 3, spec.height, spec.width)), dtype=np.float32)
 
 
-def _precision(form: CoremlForm) -> Any:
+def _precision(form: CoremlForm, floats: frozenset[str]) -> Any:
     ct = import_coremltools()
     if form.precision == "fp32":
         return ct.precision.FLOAT32
-    return ct.transform.FP16ComputePrecision(op_selector=lambda op: not in_float32(op.name))
+    return ct.transform.FP16ComputePrecision(op_selector=lambda op: op.name not in floats)
 
 
 def _check_interface(spec: Any, manifest: Manifest) -> None:

@@ -14,23 +14,26 @@ import numpy as np
 
 from ..errors import ExportError
 from ..manifest import InputSpec, Weights
+from ..runtimes.coreml_library import import_coremltools
 from .attention_forms import write_attention
 from .batching import FREE, batch_network
-from .coreml_library import import_coremltools
 from .coreml_operators import OPERATORS
 from .coreml_weights import WeightWriter
+from .fp16 import half_scales
 from .graph_edit import GraphEdit
 from .tensorrt_onnx import check_symmetric
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["in_float32", "mil_program", "program_name"]
+__all__ = ["mil_program", "program_name"]
 
-_SINGLE = ("_dfl_sides", "_dfl", "_dfl_flat", "_offset", "_corners")
+_SINGLE = (".dfl", ".dfl.flat", ".offset")
 
 
-def mil_program(model: bytes, spec: InputSpec, *, target: Any, weights: Weights) -> Any:
+def mil_program(
+    model: bytes, spec: InputSpec, *, target: Any, weights: Weights, half: bool, float_names: frozenset[str]
+) -> tuple[Any, frozenset[str]]:
     """Translate an ONNX model.
 
     Args:
@@ -39,9 +42,13 @@ def mil_program(model: bytes, spec: InputSpec, *, target: Any, weights: Weights)
             image, whose values 0 to 255 the program scales itself.
         target: A member of ``coremltools.target``, iOS17 or later with Q/DQ pairs.
         weights: How the weights of a float model are stored.
+        half: Whether it is to compute in half precision later on.
+        float_names: Nodes of the model that then stay float32.
 
     Returns:
-        The program, with the one function ``main``, all in float32.
+        The program, with the one function ``main``, all in float32 still; and the names in the program of what stays
+        float32: of ``float_names``, and of the last few operators, which give boxes. Half precision has steps of half
+        a pixel at 640, which makes the mean error four times as large.
 
     Raises:
         MissingDependencyError: If coremltools or onnx is not installed.
@@ -59,8 +66,10 @@ def mil_program(model: bytes, spec: InputSpec, *, target: Any, weights: Weights)
     graph = GraphEdit.of(onnx_model)
     batch = spec.batch if spec.min_batch in (None, spec.batch) else FREE
     if batch != 1:  # for one image, the hub's own attention has one dimension less to move
-        write_attention(graph, "native", batch, frozenset())
+        float_names = write_attention(graph, "native", batch, float_names)
     batch_network(graph, batch)
+    if half:
+        half_scales(graph)
     program = Program()
     shape = [get_new_symbol() if batch == FREE else batch, 3, spec.height, spec.width]
     placeholder = Builder.placeholder(shape=shape, dtype=types.fp32)
@@ -71,20 +80,13 @@ def mil_program(model: bytes, spec: InputSpec, *, target: Any, weights: Weights)
         translation = _Translation(graph, {spec.name: images}, WeightWriter(weights, target))
         function.set_outputs([translation.output(item.name) for item in graph.outputs])
     program.add_function("main", function)
-    return program
+    decoded = {node.name for node in graph.nodes if node.name == "boxes" or node.name.endswith(_SINGLE)}
+    return program, frozenset(program_name(name) for name in decoded | float_names)
 
 
 def program_name(name: str) -> str:
     """Return the name of a tensor in the program, where dots are not allowed."""
     return name.replace(".", "_")
-
-
-def in_float32(name: str) -> bool:
-    """Return whether an operator computes in float32 in a half-precision program.
-
-    Those are the last few that give boxes: half precision has steps of half a pixel at 640.
-    """
-    return name == "boxes" or name.endswith(_SINGLE)
 
 
 class _Translation:

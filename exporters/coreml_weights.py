@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ..calibration.quantizers import quantize_weight
 from ..manifest import Weights
-from .coreml_library import import_coremltools
+from ..runtimes.coreml_library import import_coremltools
 
 __all__ = ["WeightWriter", "palettize"]
 

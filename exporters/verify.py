@@ -151,12 +151,14 @@ def check_parity(parity: Parity, *, rounding: Parity | None = None) -> None:
     )
 
 
-def check_half_parity(parity: Parity, *, rounding: Parity | None = None) -> None:
+def check_half_parity(parity: Parity, *, rounding: Parity | None = None, slack: float = 1.0) -> None:
     """Refuse an FP16 export that is further from its source than half precision explains.
 
     Args:
         parity: How far the export is from its FP32 source.
         rounding: How far that source's own float32 is from the exact result.
+        slack: What to multiply the tolerances with, for an engine that stores more values in half precision than ONNX
+            Runtime does.
 
     Raises:
         VerificationError: If so.
@@ -164,8 +166,8 @@ def check_half_parity(parity: Parity, *, rounding: Parity | None = None) -> None
     _refuse_beyond(
         parity,
         rounding,
-        tolerances=(HALF_BOX_TOLERANCE_PX, HALF_SCORE_TOLERANCE),
-        factor=_HALF_STEP,
+        tolerances=(slack * HALF_BOX_TOLERANCE_PX, slack * HALF_SCORE_TOLERANCE),
+        factor=slack * _HALF_STEP,
         what="the half-precision export",
         remedy="values may overflow half precision: ship FP32",
     )

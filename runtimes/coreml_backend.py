@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Lock
 from types import ModuleType
 from typing import Any
@@ -194,11 +196,16 @@ def _import_pillow() -> Any:
 
 
 def _load(ct: ModuleType, package: Path, units: Any) -> Any:
-    """Compile and load a package; coremltools only warns if that fails."""
-    with importing, warnings.catch_warnings():
+    """Compile and load a package; coremltools only warns if that fails.
+
+    It opens a copy, which is not needed any more once it is compiled: coremltools writes ``Manifest.json`` of what it
+    opens anew, and the artifact would not be what its manifest says.
+    """
+    with TemporaryDirectory(prefix="yolo12edge-") as folder, importing, warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         try:
-            model = ct.models.MLModel(str(package), compute_units=units)
+            copy = shutil.copytree(package, Path(folder) / package.name)
+            model = ct.models.MLModel(str(copy), compute_units=units)
         except Exception as error:  # coremltools raises any kind, Exception itself among them
             raise ArtifactError(f"coremltools cannot load {package}: {one_line(error)}") from error
     if getattr(model, "__proxy__", None) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import platform
 from importlib import import_module
@@ -109,18 +110,22 @@ def unit_of(ct: ModuleType, device: Any) -> Unit | None:
 
 
 def read_package(ct: ModuleType, package: Path) -> Any:
-    """Return the specification of an ML program, a ``Model`` message; nothing is compiled.
+    """Return the specification of an ML program, a ``Model`` message; nothing is compiled, nothing written.
+
+    ``coremltools.utils.load_spec`` would write the package's ``Manifest.json`` anew, after which the artifact is not
+    what was verified.
 
     Raises:
         ArtifactError: If it is damaged, no ML program, or for a later macOS than this one.
     """
     if not package.is_dir():
         raise ArtifactError(f"{package} is not a directory", expected="a .mlpackage", remedy=COPY_AGAIN)
+    spec = ct.proto.Model_pb2.Model()
     try:
-        spec = ct.models.utils.load_spec(str(package))
-        kind = spec.WhichOneof("Type")
-    except Exception as error:  # coremltools raises any kind, Exception itself among them
-        raise ArtifactError(f"coremltools cannot read {package}: {one_line(error)}", remedy=COPY_AGAIN) from error
+        spec.ParseFromString(_root_model(package).read_bytes())
+    except (OSError, ValueError, LookupError, TypeError, _decode_error()) as error:
+        raise ArtifactError(f"{package} cannot be read: {one_line(error)}", remedy=COPY_AGAIN) from error
+    kind = spec.WhichOneof("Type")
     if kind in ("pipeline", "nonMaximumSuppression"):
         raise ArtifactError(
             f"{package} holds Apple's non-maximum suppression, for Vision and Xcode",
@@ -155,6 +160,28 @@ def read_package_manifest(package: Path) -> Manifest:
             remedy="export with 'yolo12edge export --format coreml'",
         )
     return Manifest.from_embedded_json(text, source=f"the manifest in {package}")
+
+
+def _root_model(package: Path) -> Path:
+    """Return the file of the specification, which the package's own manifest names.
+
+    Raises:
+        OSError: If the manifest cannot be read.
+        ValueError: If it is no JSON, or the file lies elsewhere.
+        LookupError: If it names none.
+    """
+    index = json.loads((package / "Manifest.json").read_bytes())
+    data = (package / "Data").resolve()
+    model = (data / index["itemInfoEntries"][index["rootModelIdentifier"]]["path"]).resolve()
+    if not model.is_relative_to(data):
+        raise ValueError("its model lies outside of it")
+    return model
+
+
+def _decode_error() -> type[Exception]:
+    from google.protobuf.message import DecodeError
+
+    return DecodeError
 
 
 def one_line(error: Exception) -> str:

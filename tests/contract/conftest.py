@@ -1,4 +1,4 @@
-"""Every kind of source that a Runtime opens; TensorRT and CUDA are false ones, which find what is done wrong."""
+"""Every kind of source that a Runtime opens; TensorRT, CUDA and Core ML are false, and find what is done wrong."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ import gc
 
 import pytest
 
+from tests.fakes import coreml as false_coreml
 from tests.fakes.tensorrt import fake_artifact, install
 from yolo12edge import Runtime
 
 
-@pytest.fixture(params=["onnxruntime", "onnx file", "openvino", "openvino file", "torch", "tensorrt"])
+@pytest.fixture(params=["onnxruntime", "onnx file", "openvino", "openvino file", "torch", "tensorrt", "coreml"])
 def kind(request):
     return request.param
+
+
+@pytest.fixture
+def false_library(kind):
+    """Module whose ``install`` puts the false library in place, for other processes; None if it is a true one."""
+    return f"tests.fakes.{kind}" if kind in ("tensorrt", "coreml") else None
 
 
 @pytest.fixture
@@ -28,7 +35,20 @@ def tensorrt(kind, monkeypatch):
 
 
 @pytest.fixture
-def source(kind, tensorrt, tiny_checkpoint, tiny_onnx, tiny_openvino, tiny_tensorrt):
+def coreml(kind, monkeypatch):
+    """The false Core ML, if this is what runs; None if not."""
+    if kind != "coreml":
+        yield None
+        return
+    fake = false_coreml.install(monkeypatch)
+    yield fake
+    fake.check()
+
+
+@pytest.fixture
+def source(kind, tensorrt, coreml, tiny_checkpoint, tiny_onnx, tiny_openvino, tiny_tensorrt, request):
+    if coreml is not None:
+        return request.getfixturevalue("tiny_coreml")
     return {
         "onnxruntime": tiny_onnx,
         "onnx file": tiny_onnx.model_file,
@@ -42,6 +62,11 @@ def source(kind, tensorrt, tiny_checkpoint, tiny_onnx, tiny_openvino, tiny_tenso
 @pytest.fixture(scope="session")
 def tiny_tensorrt(tmp_path_factory, tiny_onnx):
     return fake_artifact(tiny_onnx, tmp_path_factory.mktemp("tensorrt") / "tiny-tensorrt-fp32")
+
+
+@pytest.fixture(scope="session")
+def tiny_coreml(tmp_path_factory, tiny_onnx):
+    return false_coreml.fake_artifact(tiny_onnx, tmp_path_factory.mktemp("coreml") / "tiny-coreml-fp32")
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ def test_infer_gives_what_the_manifest_says(runtime):
 
 def test_reports_what_it_runs_on(runtime, device):
     assert runtime.device.startswith(device)
-    assert runtime.engine.split()[0] in ("onnxruntime", "openvino", "torch", "tensorrt")
+    assert runtime.engine.split()[0] in ("onnxruntime", "openvino", "torch", "tensorrt", "coremltools")
     assert runtime.threads >= 1
 
 
@@ -145,7 +145,7 @@ def test_options_are_checked(source, options, monkeypatch):
 
 
 def test_options_of_other_engines_are_refused_not_ignored(kind, source, device, tmp_path):
-    takes_hint, takes_cache = "openvino" in kind, kind not in ("torch", "tensorrt")
+    takes_hint, takes_cache = "openvino" in kind, kind not in ("torch", "tensorrt", "coreml")
     for options, known in (({"hint": "throughput"}, takes_hint), ({"cache": tmp_path}, takes_cache)):
         if known:
             Runtime(source, device=device, **options).close()
@@ -287,7 +287,7 @@ def test_artifact_directory_as_text(tiny_onnx):
 def test_importing_the_runtime_loads_no_engine():
     code = (
         "import sys; from yolo12edge import Runtime; "
-        "print([m for m in ('torch', 'onnxruntime', 'openvino', 'onnx') if m in sys.modules])"
+        "print([m for m in ('torch', 'onnxruntime', 'openvino', 'coremltools', 'onnx') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

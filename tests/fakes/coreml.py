@@ -11,11 +11,13 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+import pytest
 
 from yolo12edge.artifact import Artifact, write_artifact
 from yolo12edge.manifest import EMBEDDED_KEY
@@ -217,18 +219,18 @@ def _engine(spec: Any, path: Path) -> Callable[[dict[str, np.ndarray]], dict[str
     return run
 
 
-def install(monkeypatch: Any, **facts: Any) -> FakeCoreml:
+def install(monkeypatch: Any = None, **facts: Any) -> FakeCoreml:
     """Let this machine be a Mac with Core ML, until the test ends. Skips where coremltools is not installed.
 
     Args:
-        monkeypatch: Of the test.
+        monkeypatch: Of the test; without, it is for good.
         facts: ``macos`` and ``devices`` of ``FakeCoreml``.
     """
-    import pytest
-
-    pytest.importorskip("coremltools", reason="coremltools is not installed; pip install 'yolo12edge[coreml]'")
+    if find_spec("coremltools") is None:
+        pytest.skip("coremltools is not installed; pip install 'yolo12edge[coreml]'")
     ct = coreml_library.import_coremltools()
     fake = FakeCoreml(ct, **facts)
+    monkeypatch = pytest.MonkeyPatch() if monkeypatch is None else monkeypatch
     proxy = _proxy_of(fake)
     monkeypatch.setattr(coreml_library, "macos_version", lambda: fake.macos)
     for module in (ct.models.model, ct.models.compute_device, ct.models.compute_plan):

@@ -207,7 +207,9 @@ def test_weights_that_do_not_belong_to_the_model_are_an_artifact_error(model, tm
         OpenVinoBackend(tmp_path / "model.xml", device="cpu")
 
 
-@pytest.mark.parametrize("content", [b"", b"\x08\x08not onnx", b"<net/>", os.urandom(1000)])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x08\x08not onnx", b"<net/>", bytes(range(256))], ids=["empty", "start", "xml", "noise"]
+)
 def test_content_that_is_no_model_is_an_artifact_error(content, tmp_path):
     with pytest.raises(ArtifactError, match="OpenVINO cannot read the model"):
         OpenVinoBackend(content, device="cpu")

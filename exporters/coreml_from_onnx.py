@@ -6,14 +6,21 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from ..artifact import Artifact, check_float_onnx, write_artifact
 from ..manifest import Report
+from ..metrics.evaluate import evaluate_pair
+from ..runtimes import Runtime
 from .coreml_package import CoremlForm, coreml_files, coreml_manifest
 from .fp16 import half_overflows
+from .scored import accuracy_of
 from .verify import Frame, check_half_parity, check_parity, compare_with_onnx, verification_frames
+
+if TYPE_CHECKING:
+    from ..data.dataset import Sample
 
 __all__ = ["coreml_from_onnx"]
 
@@ -28,6 +35,8 @@ def coreml_from_onnx(
     form: CoremlForm,
     *,
     images: Sequence[Path | Frame] | None = None,
+    samples: Sequence[Sample] = (),
+    dataset: str = "",
     overwrite: bool = False,
 ) -> Artifact:
     """Convert an FP32 ONNX artifact to a float Core ML artifact.
@@ -41,6 +50,8 @@ def coreml_from_onnx(
         form: Precision, weights, deployment target, input and batch.
         images: Pictures to compare on, and to look on for values that half precision cannot hold, as files or uint8 BGR
             arrays; None renders a few scenes.
+        samples: Labelled images to score compressed weights on, beside the source, in the evaluator.
+        dataset: Their dataset's name, for the report.
         overwrite: Whether an artifact at ``out`` may be replaced.
 
     Returns:
@@ -66,5 +77,10 @@ def coreml_from_onnx(
         check_parity(parity, rounding=rounding)
     elif form.weights == "float":
         check_half_parity(parity, rounding=rounding, slack=_STORED)
-    manifest = msgspec.structs.replace(manifest, report=Report(parity=parity))
+    accuracy = None
+    if samples and form.weights != "float":
+        with Runtime.of(MilBackend(files), manifest, warmup=0) as runtime, Runtime(source, device="cpu") as reference:
+            own, other = evaluate_pair(runtime, reference, samples, manifest.class_names)
+        accuracy = accuracy_of(own, other, reference=source.path.name, dataset=dataset)
+    manifest = msgspec.structs.replace(manifest, report=Report(parity=parity, accuracy=accuracy))
     return write_artifact(out, manifest, files, overwrite=overwrite)

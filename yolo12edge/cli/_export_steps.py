@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from ..calibration.images import CalibrationImages
     from ..calibration.placement import Target
     from ..calibration.tensor_statistics import Statistics
+    from ..exporters.converter import Converter
     from ..exporters.tensorrt_engine import EngineMaker
     from ._data import ExportData
 
-__all__ = ["float_artifacts", "int8_artifact", "observed", "open_float_onnx", "stage"]
+__all__ = ["VERIFY_IMAGES", "float_artifacts", "int8_artifact", "observed", "open_float_onnx", "stage"]
 
-_VERIFY_IMAGES = 4
+VERIFY_IMAGES = 4
 
 
 def open_float_onnx(
@@ -52,7 +53,7 @@ def open_float_onnx(
         check_float_onnx(artifact.manifest, source)
         return artifact
     with console.status("Exporting to ONNX and comparing with PyTorch"):
-        frames = None if images is None else images.first(_VERIFY_IMAGES).paths
+        frames = None if images is None else images.first(VERIFY_IMAGES).paths
         return onnx_from_checkpoint(source, place, image_size=imgsz, images=frames, overwrite=overwrite)
 
 
@@ -70,7 +71,7 @@ def float_artifacts(
     from .. import exporters
     from ._console import console
 
-    images = given.calibration.paths[:_VERIFY_IMAGES] if given.calibration else None
+    images = given.calibration.paths[:VERIFY_IMAGES] if given.calibration else None
     if maker is not None:
         return [
             build(maker, precision, onnx, place(precision), images=images, given=given, overwrite=overwrite)
@@ -154,7 +155,7 @@ def int8_artifact(
     target: Target | None,
     max_map_drop: float,
     adaround: bool,
-    maker: EngineMaker | None,
+    converter: Converter | None,
     overwrite: bool,
 ) -> tuple[Artifact, list[str], bool]:
     """Quantize and measure beside the float artifact; return the artifact, the verdict and whether the budget holds."""
@@ -173,7 +174,7 @@ def int8_artifact(
         dataset=given.dataset.path.parent.name if given.dataset else "",
         max_map_drop=max_map_drop,
         adaround=adaround,
-        converter=maker,
+        converter=converter,
         reproduce=[shlex.join(["yolo12edge", *sys.argv[1:]])],
         stage=stage,
         overwrite=overwrite,

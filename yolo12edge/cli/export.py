@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ._export_steps import float_artifacts, int8_artifact, observed, open_float_onnx
+from ._coreml import CoremlOptions, write_packages, write_pipeline
+from ._export_steps import VERIFY_IMAGES, float_artifacts, int8_artifact, observed, open_float_onnx
 from ._tensorrt import TensorRtOptions
 
 if TYPE_CHECKING:
@@ -23,21 +24,21 @@ if TYPE_CHECKING:
 
 __all__ = ["export"]
 
-_PANEL = "TensorRT"
+_PANEL, _BOTH, _COREML = "TensorRT", "TensorRT and Core ML", "Core ML"
 
 
 def export(
     source: Annotated[Path, typer.Argument(help="A .safetensors checkpoint, or an FP32 ONNX artifact.")],
     *,
     format: Annotated[
-        Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx"], typer.Option(help="What to export to.")
+        Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx", "coreml"], typer.Option(help="What to export to.")
     ] = "onnx",
     int8: Annotated[bool, typer.Option("--int8", help="Quantize to INT8 as well; needs --data.")] = False,
     fp16: Annotated[
-        bool, typer.Option("--fp16", help="Write half precision as well; it is what TensorRT gets by itself.")
+        bool, typer.Option("--fp16", help="Write half precision as well; TensorRT and Core ML get it by themselves.")
     ] = False,
     fp32: Annotated[
-        bool, typer.Option("--fp32", help="TensorRT: compute what is not INT8 in float32.", rich_help_panel=_PANEL)
+        bool, typer.Option("--fp32", help="Compute what is not INT8 in float32.", rich_help_panel=_BOTH)
     ] = False,
     data: Annotated[
         Path | None, typer.Option(help="data.yaml, or a folder of images: calibrates INT8 and measures what it cost.")
@@ -69,7 +70,7 @@ def export(
     ] = False,
     nms: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Suppress overlapping boxes in the engine, by IoU.", rich_help_panel=_PANEL),
+        typer.Option(min=0, max=1, help="Suppress overlapping boxes in the engine, by IoU.", rich_help_panel=_BOTH),
     ] = None,
     on_device: Annotated[
         bool,
@@ -92,6 +93,17 @@ def export(
     refit: Annotated[
         bool, typer.Option("--refit", help="Let weights be replaced in the engine.", rich_help_panel=_PANEL)
     ] = False,
+    palettize: Annotated[
+        Literal["4", "6", "8"] | None,
+        typer.Option(help="Write weights as a palette of so many bits as well.", rich_help_panel=_COREML),
+    ] = None,
+    weights_int8: Annotated[
+        bool, typer.Option("--weights-int8", help="Write INT8 weights alone as well.", rich_help_panel=_COREML)
+    ] = False,
+    ios: Annotated[
+        Literal["16", "17", "18"],
+        typer.Option(help="The oldest iOS, or macOS 13, 14, 15, that is to run it.", rich_help_panel=_COREML),
+    ] = "17",
     out: Annotated[Path | None, typer.Option(help="Folder for the artifacts; the source's own if left out.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace artifacts of the same name.")] = False,
 ) -> None:
@@ -109,6 +121,7 @@ def export(
 
     if (calibration is not None or target is not None or adaround) and not int8:
         raise InputError("--calibration, --target and --adaround are for INT8", remedy="add --int8")
+    coreml = CoremlOptions(palettize=palettize, weights_int8=weights_int8, ios=ios)
     tensorrt = TensorRtOptions(
         fp32=fp32,
         attention=attention,
@@ -123,16 +136,12 @@ def export(
         hardware_compatible=hardware_compatible,
         refit=refit,
     )
-    if format in TENSORRT_FORMATS:
+    _refuse_options(format, tensorrt, coreml)
+    if format in TENSORRT_FORMATS or format == "coreml":
         if target is not None:
             raise InputError(f"--format {format} says where INT8 is to run", remedy="leave --target out")
         precisions = tensorrt.precisions(fp16=fp16)
     else:
-        if given_flags := tensorrt.given():
-            raise InputError(
-                f"{', '.join(given_flags)} {'is' if len(given_flags) == 1 else 'are'} for TensorRT",
-                remedy="add --format tensorrt",
-            )
         precisions = ["fp32", "fp16"] if fp16 else ["fp32"]
         if target is not None and target.startswith("openvino") != (format == "openvino"):
             raise InputError(
@@ -140,17 +149,23 @@ def export(
             )
     given = read_export_data(data, needed=int8)
     names = _Names.of(source, format=format, out=out, target=target)
-    wanted = [names.float(precision) for precision in precisions]
+    forms = coreml.forms(precisions) if format == "coreml" else {}
+    wanted = [names.float(name) for name in forms or precisions]
     if source.is_dir() and format == "onnx":
         wanted.remove(names.float("fp32"))
     maker = tensorrt.maker(format, precision=precisions[0]) if format in TENSORRT_FORMATS else None
+    converter = coreml.converter(precision=precisions[0]) if format == "coreml" and int8 else maker
     _refuse_early(source, given, wanted + [names.int8] * int8, overwrite)
     with tempfile.TemporaryDirectory() as scratch:
         place = names.float("fp32") if format == "onnx" else Path(scratch) / f"{names.stem}-fp32"
         onnx = open_float_onnx(source, place, imgsz=imgsz, images=given.calibration, overwrite=overwrite)
-        artifacts = float_artifacts(
-            onnx, names.float, precisions, format=format, maker=maker, given=given, overwrite=overwrite
-        )
+        if forms:
+            images = given.calibration.paths[:VERIFY_IMAGES] if given.calibration else None
+            artifacts = write_packages(forms, onnx, names.float, images=images, given=given, overwrite=overwrite)
+        else:
+            artifacts = float_artifacts(
+                onnx, names.float, precisions, format=format, maker=maker, given=given, overwrite=overwrite
+            )
         lines: list[str] = []
         held = True
         if int8:
@@ -164,7 +179,7 @@ def export(
                 target=target,
                 max_map_drop=max_map_drop,
                 adaround=adaround,
-                maker=maker,
+                converter=converter,
                 overwrite=overwrite,
             )
             artifacts.append(artifact)
@@ -172,10 +187,34 @@ def export(
     written = [artifact.path for artifact in artifacts if artifact.path != source]
     if maker is not None and not lines:
         lines = [_unmeasured(maker)]
+    if forms:
+        lines.append("What was compared and scored here was the program in a reference evaluator: no Mac has run it.")
+        if nms is not None:
+            place = names.folder / f"{names.name}-nms.mlpackage"
+            write_pipeline(artifacts[0], place, iou=nms, overwrite=overwrite)
+            lines.append(f"With Apple's suppression behind the model: {place}")
     for line in [f"Written: {', '.join(map(str, written)) or 'nothing new'}", *filter(None, lines)]:
         console.print(line, markup=False, soft_wrap=True)
     if not held:
         raise typer.Exit(1)
+
+
+def _refuse_options(format: str, tensorrt: TensorRtOptions, coreml: CoremlOptions) -> None:
+    """Refuse options of another format."""
+    from ..errors import InputError
+    from ..manifest import TENSORRT_FORMATS
+
+    shared = {"--fp32", "--nms"}
+    for library, wanted, options in (
+        ("TensorRT", "tensorrt", [] if format in TENSORRT_FORMATS else tensorrt.given()),
+        ("Core ML", "coreml", [] if format == "coreml" else coreml.given()),
+    ):
+        foreign = [name for name in options if format != "coreml" or name not in shared]
+        if foreign:
+            raise InputError(
+                f"{', '.join(foreign)} {'is' if len(foreign) == 1 else 'are'} for {library}",
+                remedy=f"add --format {wanted}",
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,109 @@
+"""The options of ``yolo12edge export`` that are Core ML's alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+if TYPE_CHECKING:
+    from ..artifact import Artifact
+    from ..exporters.coreml_converter import CoremlConverter
+    from ..exporters.coreml_library import CoremlTarget
+    from ..exporters.coreml_package import CoremlForm
+    from ..manifest import Weights
+    from ._data import ExportData
+
+__all__ = ["CoremlOptions", "write_packages", "write_pipeline"]
+
+
+@dataclass(frozen=True, slots=True)
+class CoremlOptions:
+    """What was given on the command line; each is named like its option."""
+
+    palettize: Literal["4", "6", "8"] | None = None
+    weights_int8: bool = False
+    ios: Literal["16", "17", "18"] = "17"
+
+    def given(self) -> list[str]:
+        """Return the options that are not as they are by themselves."""
+        return [f"--{item.name.replace('_', '-')}" for item in fields(self) if getattr(self, item.name) != item.default]
+
+    def forms(self, precisions: Sequence[Literal["fp32", "fp16"]]) -> dict[str, CoremlForm]:
+        """Return the float artifacts to write, by the end of their name; the first is what INT8 is compared with.
+
+        Raises:
+            InputError: If the system is too old for one of them.
+        """
+        from ..exporters.coreml_package import CoremlForm
+
+        target = cast("CoremlTarget", f"iOS{self.ios}")
+        forms: dict[str, CoremlForm] = {name: CoremlForm(precision=name, target=target) for name in precisions}
+        if self.palettize is not None:
+            name = f"palettized-{self.palettize}"
+            forms[name] = CoremlForm(weights=cast("Weights", name), target=target)
+        if self.weights_int8:
+            forms["weights-int8"] = CoremlForm(weights="int8", target=target)
+        return forms
+
+    def converter(self, *, precision: Literal["fp32", "fp16"]) -> CoremlConverter:
+        """Return what makes INT8 artifacts.
+
+        Raises:
+            InputError: If the system is too old for W8A8.
+        """
+        from ..errors import InputError
+        from ..exporters.coreml_converter import CoremlConverter
+
+        if self.ios == "16":
+            raise InputError("iOS 16 cannot run INT8 activations", expected="17 or later", remedy="add --ios 17")
+        return CoremlConverter(self.forms([precision])[precision])
+
+
+def write_packages(
+    forms: dict[str, CoremlForm],
+    onnx: Artifact,
+    place: Callable[[str], Path],
+    *,
+    images: Sequence[Path] | None,
+    given: ExportData,
+    overwrite: bool,
+) -> list[Artifact]:
+    """Make the float artifacts and show how it goes on; errors are those of ``coreml_from_onnx``.
+
+    Args:
+        forms: By the end of the artifact's name.
+        onnx: The FP32 ONNX artifact.
+        place: Where to write, by that end.
+        images: To compare on; None renders scenes.
+        given: The data that the user gave; compressed weights are scored on its labelled images.
+        overwrite: Whether artifacts may be replaced.
+    """
+    from ..exporters.coreml_from_onnx import coreml_from_onnx
+    from ._console import console
+
+    artifacts = []
+    for name, form in forms.items():
+        with console.status(f"Converting to Core ML, {name}, and comparing with ONNX"):
+            artifacts.append(
+                coreml_from_onnx(
+                    onnx,
+                    place(name),
+                    form,
+                    images=images,
+                    samples=given.scored,
+                    dataset=given.dataset.path.parent.name if given.dataset else "",
+                    overwrite=overwrite,
+                )
+            )
+    return artifacts
+
+
+def write_pipeline(artifact: Artifact, place: Path, *, iou: float, overwrite: bool) -> Path:
+    """Write the package with Apple's suppression behind the model; errors are those of ``coreml_pipeline``."""
+    from ..exporters.coreml_pipeline import coreml_pipeline
+    from ._console import console
+
+    with console.status("Adding Apple's suppression"):
+        return coreml_pipeline(artifact, place, iou=iou, overwrite=overwrite)

@@ -10,15 +10,16 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format wheel clean
+.PHONY: help demo test test-coreml on-macos lint format wheel clean
 
 help:
-	@echo "make demo    the bundled detector to INT8 on this machine, with its accuracy and speed"
-	@echo "make test    all tests"
-	@echo "make lint    ruff and mypy"
-	@echo "make format  let ruff format the code"
-	@echo "make wheel   sdist and wheel into dist/"
-	@echo "make clean   remove .venv and everything that was built"
+	@echo "make demo         the bundled detector to INT8 on this machine, with its accuracy and speed"
+	@echo "make test         all tests"
+	@echo "make test-coreml  on a Mac: the tests that run Core ML itself"
+	@echo "make lint         ruff and mypy"
+	@echo "make format       let ruff format the code"
+	@echo "make wheel        sdist and wheel into dist/"
+	@echo "make clean        remove .venv and everything that was built"
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/yolo12edge demo
@@ -26,6 +27,13 @@ demo: $(VENV)/.installed-demo
 # One thread a process: test processes that each start a thread per core only wait for one another.
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+# Here and nowhere else is Core ML itself run; `make test` compares with an evaluator and a false library.
+test-coreml: on-macos $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -q -m coreml tests/mac $(PYTEST_ARGS)
+
+on-macos:
+	@test "$$(uname -s)" = Darwin || { echo "make test-coreml needs a Mac, and this is $$(uname -s)" >&2; exit 1; }
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/python -m ruff check .

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["export"]
 
+_COLUMNS = 3  # artifacts that fit beside each other
 _PANEL, _BOTH, _COREML = "TensorRT", "TensorRT and Core ML", "Core ML"
 
 
@@ -183,7 +184,10 @@ def export(
                 overwrite=overwrite,
             )
             artifacts.append(artifact)
-    results.print(_table(artifacts))
+    if len(artifacts) > _COLUMNS:
+        results.print(_list(artifacts[:-1] if int8 else artifacts, names.name))
+    if len(artifacts) <= _COLUMNS or int8:
+        results.print(_table([artifacts[0], artifacts[-1]] if len(artifacts) > _COLUMNS else artifacts))
     written = [artifact.path for artifact in artifacts if artifact.path != source]
     if maker is not None and not lines:
         lines = [_unmeasured(maker)]
@@ -273,6 +277,24 @@ def _unmeasured(maker: EngineMaker) -> str:
     if not maker.runs_here:
         return "The engine cannot run on this machine: its ONNX was compared, not itself. Run `yolo12edge val` there."
     return ""
+
+
+def _list(artifacts: list[Artifact], stem: str) -> Table:
+    """Return the report of many float artifacts: one row each."""
+    from rich.table import Table
+    from rich.text import Text
+
+    title = f"Export of {stem}"
+    table = Table(title=Text(title), title_justify="left", min_width=len(title))
+    for heading in ("", "files", "boxes differ", "scores differ", "AP50-95", "of the source"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for artifact in artifacts:
+        parity, accuracy = artifact.manifest.report.parity, artifact.manifest.report.accuracy
+        values = [artifact.path.name.removeprefix(f"{stem}-"), f"{_bytes(artifact) / 1e6:.2f} MB"]
+        values += [f"{parity.max_box_error_px:.2g} px", f"{parity.max_score_error:.2g}"] if parity else ["", ""]
+        values += [f"{accuracy.ap:.4f}", f"{accuracy.reference_ap:.4f}"] if accuracy else ["", ""]
+        table.add_row(*map(Text, values))
+    return table
 
 
 def _table(artifacts: list[Artifact]) -> Table:

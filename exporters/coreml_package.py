@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -19,11 +18,33 @@ from ..runtimes.coreml_library import import_coremltools
 from .coreml_library import CoremlTarget, quietly, target_of
 from .coreml_program import mil_program
 
-__all__ = ["CLASSES_KEY", "PACKAGE", "CoremlForm", "coreml_files", "coreml_manifest", "finished_spec", "package_files"]
+__all__ = [
+    "CLASSES_KEY",
+    "PACKAGE",
+    "CoremlForm",
+    "coreml_files",
+    "coreml_manifest",
+    "finished_spec",
+    "package_files",
+    "passes",
+]
 
 PACKAGE = "model.mlpackage"
 CLASSES_KEY = "classes"
 _FOLDER = "com.apple.CoreML"
+_PASSES = (
+    "common::merge_consecutive_transposes",
+    "common::fuse_transpose_matmul",
+    "common::dedup_op_and_var_names",
+    "common::add_fp16_cast",
+    "common::update_output_dtypes",
+    "common::const_elimination",
+    "common::cast_optimization",
+    "common::const_deduplication",
+    "common::dead_code_elimination",
+)
+"""What coremltools is to do: the graph is the way it should be already, so none of its hundred other passes is needed,
+which take most of the time, and might move what calibration has placed."""
 _NAMESPACE = uuid.UUID("5d0c1f0e-6a3f-5f0c-9a53-0f8f2b1c7a12")  # of the identifiers in packages, which are digests
 
 
@@ -136,6 +157,7 @@ def coreml_files(model: bytes, manifest: Manifest, form: CoremlForm) -> dict[str
             outputs=[ct.TensorType(name=output.name, dtype=np.float32) for output in manifest.outputs],
             compute_precision=_precision(form, floats),
             minimum_deployment_target=target,
+            pass_pipeline=passes(),
             skip_model_load=True,
         )
         description = finished_spec(converted.get_spec(), manifest)
@@ -144,13 +166,13 @@ def coreml_files(model: bytes, manifest: Manifest, form: CoremlForm) -> dict[str
     return package_files(description, weights)
 
 
-def finished_spec(spec: Any, manifest: Manifest, extra: Mapping[str, str] | None = None) -> Any:
+def finished_spec(spec: Any, manifest: Manifest, *, embed: bool = True) -> Any:
     """Return coremltools' description of a model with our metadata in place of its own, which holds the date.
 
     Args:
         spec: The protobuf message; it is changed.
-        manifest: To embed.
-        extra: Further metadata.
+        manifest: Of the model.
+        embed: Whether the manifest itself goes into it; else only what it says for people, and the class names.
     """
     metadata = spec.description.metadata
     metadata.shortDescription = (
@@ -160,11 +182,9 @@ def finished_spec(spec: Any, manifest: Manifest, extra: Mapping[str, str] | None
     metadata.license = manifest.provenance.weights_license or ""
     metadata.author = "yolo12edge"
     metadata.userDefined.clear()
-    # In ASCII: nothing then depends on who reads it.
-    metadata.userDefined[EMBEDDED_KEY] = json.dumps(json.loads(manifest.to_embedded_json()), separators=(",", ":"))
     metadata.userDefined[CLASSES_KEY] = json.dumps(manifest.class_names)
-    for key, value in (extra or {}).items():
-        metadata.userDefined[key] = value
+    if embed:  # in ASCII: nothing then depends on who reads it
+        metadata.userDefined[EMBEDDED_KEY] = json.dumps(json.loads(manifest.to_embedded_json()), separators=(",", ":"))
     size = f"{manifest.input.width} x {manifest.input.height}"
     words = {
         "images": f"RGB, {size}: scaled to fit and padded with gray {manifest.input.pad_value} (letterbox)",
@@ -205,10 +225,15 @@ def package_files(spec: Any, weights: bytes) -> dict[str, bytes]:
         "rootModelIdentifier": identifiers[0],
     }
     return {
-        f"{PACKAGE}/Manifest.json": (json.dumps(index, indent=4) + "\n").encode(),
+        f"{PACKAGE}/Manifest.json": (json.dumps(index, indent=4, sort_keys=True) + "\n").encode(),
         f"{PACKAGE}/Data/{_FOLDER}/model.mlmodel": content,
         f"{PACKAGE}/Data/{_FOLDER}/weights/weight.bin": weights,
     }
+
+
+def passes() -> Any:
+    """Return what coremltools is to do to a program."""
+    return import_coremltools().PassPipeline(pass_names=list(_PASSES), pipeline_name="yolo12edge")
 
 
 def _digest(content: bytes) -> str:

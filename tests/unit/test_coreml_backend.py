@@ -334,6 +334,21 @@ def test_enumerated_sizes_hold_that_of_the_manifest(fake, tiny_onnx, tmp_path):
     assert backend.outputs[0].shape == (1, 4, 189)
 
 
+def test_what_the_exporter_writes_runs_and_survives_coremltools(fake, tiny_onnx, tmp_path, scene_frames):
+    """The program itself, run by the evaluator; then coremltools writes the package's manifest anew: the same bytes."""
+    from yolo12edge.exporters.coreml_from_onnx import coreml_from_onnx
+    from yolo12edge.exporters.coreml_package import CoremlForm
+
+    artifact = coreml_from_onnx(tiny_onnx, tmp_path / "a", CoremlForm(precision="fp32"), images=scene_frames[:1])
+    frame = scene_frames[1][:70]
+    with Runtime(artifact, device="cpu") as runtime, Runtime(tiny_onnx, device="cpu", threads=1) as reference:
+        found, expected = runtime(frame), reference(frame)
+    np.testing.assert_allclose(found.xyxy, expected.xyxy, atol=0.01)
+    np.testing.assert_allclose(found.confidence, expected.confidence, atol=1e-4)
+    fake.ct.models.utils.load_spec(str(artifact.path / "model.mlpackage"))
+    assert Artifact.load(artifact.path) == artifact
+
+
 def test_opening_leaves_the_package_as_it_was_verified(fake, half):
     """coremltools writes a package's own manifest anew when it opens it."""
     CoremlBackend(half.path / "model.mlpackage", manifest=half.manifest).close()

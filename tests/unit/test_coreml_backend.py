@@ -355,14 +355,19 @@ def test_opening_leaves_the_package_as_it_was_verified(fake, half):
     assert Artifact.load(half.path) == half
 
 
-@pytest.mark.parametrize("path", ["../../../outside", "/etc/hostname", "com.apple.CoreML", None])
-def test_package_manifests_that_lead_elsewhere_are_refused(fake, half, tmp_path, path):
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("../../outside", "lies outside"), ("com.apple.CoreML", "Is a directory"), (None, "cannot be read")],
+    ids=["outside", "folder", "nothing"],
+)
+def test_package_manifests_that_lead_elsewhere_are_refused(fake, half, tmp_path, path, message):
     copy = tmp_path / "model.mlpackage"
     shutil.copytree(half.path / "model.mlpackage", copy)
+    shutil.copy(copy / "Data" / "com.apple.CoreML" / "model.mlmodel", tmp_path / "outside")
     index = msgspec.json.decode((copy / "Manifest.json").read_bytes())
     index["itemInfoEntries"][index["rootModelIdentifier"]]["path"] = path
     (copy / "Manifest.json").write_bytes(msgspec.json.encode(index))
-    with pytest.raises(ArtifactError, match="cannot be read"):
+    with pytest.raises(ArtifactError, match=message):
         CoremlBackend(copy, manifest=half.manifest)
 
 

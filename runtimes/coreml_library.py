@@ -123,7 +123,7 @@ def read_package(ct: ModuleType, package: Path) -> Any:
     spec = ct.proto.Model_pb2.Model()
     try:
         spec.ParseFromString(_root_model(package).read_bytes())
-    except (OSError, ValueError, LookupError, TypeError, _decode_error()) as error:
+    except Exception as error:  # of protobuf's own, and whatever JSON of another shape leads to
         raise ArtifactError(f"{package} cannot be read: {one_line(error)}", remedy=COPY_AGAIN) from error
     kind = spec.WhichOneof("Type")
     if kind in ("pipeline", "nonMaximumSuppression"):
@@ -172,16 +172,11 @@ def _root_model(package: Path) -> Path:
     """
     index = json.loads((package / "Manifest.json").read_bytes())
     data = (package / "Data").resolve()
-    model = (data / index["itemInfoEntries"][index["rootModelIdentifier"]]["path"]).resolve()
+    name: str = index["itemInfoEntries"][index["rootModelIdentifier"]]["path"]
+    model = (data / name).resolve()
     if not model.is_relative_to(data):
         raise ValueError("its model lies outside of it")
     return model
-
-
-def _decode_error() -> type[Exception]:
-    from google.protobuf.message import DecodeError
-
-    return DecodeError
 
 
 def one_line(error: Exception) -> str:

@@ -73,6 +73,7 @@ TORCH_PACKAGES = ("yolo12edge.nn.", "yolo12edge.training.")
 TORCH_ENGINES = {"lightning", "safetensors", "torch"}
 # Never at the top of any module: optional, or slow to import.
 LAZY_ENGINES = {
+    "PIL",
     "coremltools",
     "cuda",
     "faster_coco_eval",

@@ -4,7 +4,8 @@ Half precision is emulated: a float16 value lies in a float32 tensor, and is rou
 What happens inside of one (the sums of a convolution, the steps of a softmax) is float32. Apple's engines are free to
 differ: the Neural Engine may add up in float16 or join operators without rounding between them, the GPU may choose
 other orders, and INT8 operators may be joined into whole-number ones, which multiply exactly what is multiplied here.
-Overflow beyond 65,504 becomes infinite here; the Neural Engine may stop at the largest number instead.
+Overflow beyond 65,504 becomes infinite and numbers below 6e-5 lose digits here; the Neural Engine may stop at the
+largest number instead, and flush the smallest to zero.
 """
 
 from __future__ import annotations

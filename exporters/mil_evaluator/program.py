@@ -114,13 +114,12 @@ class MilProgram:
         """
         import_coremltools()
         from coremltools.proto import Model_pb2
-        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
         package = Package(source)
-        model = Model_pb2.Model()
+        content, model = package.model(), Model_pb2.Model()
         try:
-            model.ParseFromString(package.model())
-        except DecodeError as error:
+            model.ParseFromString(content)
+        except Exception as error:  # protobuf's own, of which nothing else here knows
             raise damaged(f"{package.model_path!r} cannot be decoded") from error
         kind = model.WhichOneof("Type")
         if kind != "mlProgram":

@@ -15,7 +15,7 @@ from yolo12edge.exporters.mil_evaluator import MilProgram
 pytest.importorskip("coremltools", reason="needs coremltools")
 pytest.importorskip("torch", reason="needs torch")
 
-from tests.unit.mil_packages import result, results, written
+from tests.unit.mil_packages import MODEL, result, results, written
 
 FLOATS = ["float16", "float32"]
 FEW = settings(max_examples=50, deadline=None)
@@ -64,6 +64,12 @@ def test_functions_of_one_tensor(kind: str, dtype: str) -> None:
     check(result(lambda mb, x: getattr(mb, kind)(x=x), {"x": x}), ELEMENTWISE[kind](x.astype(np.float64)), dtype)
 
 
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_clip(dtype: str) -> None:
+    x, low, high = random(2, 3, 5, dtype=dtype), np.array(-0.5, dtype), np.array(1, dtype)
+    check(result(lambda mb, x: mb.clip(x=x, alpha=low, beta=high), {"x": x}), np.clip(x, -0.5, 1), dtype)
+
+
 BINARY = {
     "add": np.add,
     "sub": np.subtract,
@@ -105,22 +111,18 @@ def test_sums_of_half_precision_are_float32_inside() -> None:
     assert result(lambda mb, x: mb.reduce_sum(x=x), {"x": x}).item() == exact
 
 
-def test_types_are_never_mixed() -> None:
-    files = written(lambda mb, x, y: mb.mul(x=x, y=y), {"x": ((2,), "fp32"), "y": ((2,), "fp32")})
-    program = MilProgram.load(files)
+@pytest.mark.parametrize("kind", ["mul", "matmul"])
+def test_types_are_never_mixed(kind: str) -> None:
     from coremltools.proto import MIL_pb2, Model_pb2
 
-    from tests.unit.mil_packages import MODEL
-
+    one = np.ones((2, 2), np.float32)
+    files = written(lambda mb, x, y: getattr(mb, kind)(x=x, y=y), {"x": ((2, 2), "fp32"), "y": ((2, 2), "fp32")})
+    assert MilProgram.load(files).run({"x": one, "y": one})["out0"][0, 0] == {"mul": 1, "matmul": 2}[kind]
     model = Model_pb2.Model.FromString(files[MODEL])
-    main = model.mlProgram.functions["main"]
-    for value in main.inputs[1:]:
-        value.type.tensorType.dataType = MIL_pb2.FLOAT16
+    model.mlProgram.functions["main"].inputs[1].type.tensorType.dataType = MIL_pb2.FLOAT16
     model.description.input[1].type.multiArrayType.dataType = 65552
     mixed = MilProgram.load({**files, MODEL: model.SerializeToString()})
-    one = np.ones(2, np.float32)
-    assert program.run({"x": one, "y": one})["out0"].tolist() == [1, 1]
-    with pytest.raises(ExportError, match=r"mul .* takes numbers of one type, not fp32 and fp16"):
+    with pytest.raises(ExportError, match=f"{kind} .* takes .* of one type, not .*fp32.*fp16"):
         mixed.run({"x": one, "y": one.astype(np.float16)})
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from ..errors import InputError
 from ..runtimes.coreml_library import import_coremltools
 
-__all__ = ["TARGETS", "CoremlTarget", "quietly", "target_of"]
+__all__ = ["TARGETS", "CoremlTarget", "import_coremltools", "quietly", "target_of"]
 
 CoremlTarget = Literal["iOS16", "iOS17", "iOS18"]
 """The oldest system that runs a model; macOS 13, 14 and 15 are of the same age."""

@@ -233,7 +233,10 @@ def package_files(spec: Any, weights: bytes) -> dict[str, bytes]:
 
 def passes() -> Any:
     """Return what coremltools is to do to a program."""
-    return import_coremltools().PassPipeline(pass_names=list(_PASSES), pipeline_name="yolo12edge")
+    pipeline = import_coremltools().PassPipeline(pass_names=list(_PASSES), pipeline_name="yolo12edge")
+    # Small ones too: strides, pads and the like of 140 convolutions are a hundred kilobytes.
+    pipeline.set_options("common::const_deduplication", {"const_threshold": 1})
+    return pipeline
 
 
 def _digest(content: bytes) -> str:

@@ -127,10 +127,10 @@ def _detector(source: Any, manifest: Manifest, place: Path) -> tuple[Any, bytes]
     width, height = manifest.input.width, manifest.input.height
     classes = len(manifest.class_names)
     matrix = np.zeros((4, 4), np.float32)  # rows: centre x, centre y, width, height
-    for row, (size, columns, factors) in enumerate(
-        ((width, (0, 2), (0.5, 0.5)), (height, (1, 3), (0.5, 0.5)), (width, (0, 2), (-1, 1)), (height, (1, 3), (-1, 1)))
+    for row, (size, low, factors) in enumerate(
+        ((width, 0, (0.5, 0.5)), (height, 1, (0.5, 0.5)), (width, 0, (-1, 1)), (height, 1, (-1, 1)))
     ):
-        matrix[row, columns] = np.float32(factors) / np.float32(size)
+        matrix[row, [low, low + 2]] = np.array(factors, np.float32) / size
     with function:
         rows = Builder.squeeze(x=scores, axes=[0], name="score_rows")
         columns = classes + -classes % _COLUMNS

@@ -325,9 +325,12 @@ def test_zero_points_are_refused(tiny_onnx: Artifact, quantized) -> None:
 def test_a_wrong_program_is_not_written(
     tiny_onnx: Artifact, single, scene_frames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wrong = dict(single[1])
-    name = f"{PACKAGE}/Data/com.apple.CoreML/weights/weight.bin"
-    wrong[name] = wrong[name][:-40_000] + bytes(40_000)  # the weights that lie last
+    weights = f"{PACKAGE}/Data/com.apple.CoreML/weights/weight.bin"
+    middle = len(single[1][weights]) // 2
+    content = bytearray(single[1][weights])
+    start = content.index(b"\xef\xbe\xad\xde", middle) + 64  # behind the next header
+    content[start : start + 512] = np.full(128, 9, np.float32).tobytes()
+    wrong = {**single[1], weights: bytes(content)}
     monkeypatch.setattr(module, "coreml_files", lambda *_: wrong)
     with pytest.raises(VerificationError, match="nothing was written"):
         coreml_from_onnx(tiny_onnx, tmp_path / "out", CoremlForm(precision="fp32"), images=scene_frames[:1])

@@ -122,7 +122,7 @@ def _exported(options: argparse.Namespace, data: Path, name: str, flags: Sequenc
     folder = options.work / name.replace(" ", "-")
     if not folder.is_dir():
         more = ("--data", data) if "--int8" in flags else ()
-        yolo12edge("export", options.checkpoint, "--out", folder, *flags, *more, allowed=(0, 2, 3, 4))
+        yolo12edge("export", options.checkpoint, "--out", folder, *flags, *more, allowed=(0, 1))
     wanted = "coreml" if "coreml" in flags else "onnx"
     loaded = [Artifact.load(path.parent) for path in sorted(folder.glob("*/manifest.json"))]
     of_form = [artifact for artifact in loaded if artifact.manifest.format == wanted]

@@ -574,7 +574,7 @@ if {false_library is not None}:
     [
         lambda runtime, frame: runtime.stream(None),
         lambda runtime, frame: runtime.batch(5),
-        lambda runtime, frame: runtime(frame, thresholds=None),
+        lambda runtime, frame: runtime(frame, thresholds=0.5),
         lambda runtime, frame: runtime(frame, color=["bgr"]),
         lambda runtime, frame: Runtime(None),
         lambda runtime, frame: Runtime("x", threads=1.5),

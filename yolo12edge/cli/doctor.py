@@ -40,6 +40,7 @@ class Engine:
 
 
 _GPUS = "__import__('yolo12edge.cli.doctor', fromlist=['doctor']).gpu_names()"
+_UNITS = "__import__('yolo12edge.cli.doctor', fromlist=['doctor']).apple_units(m)"
 
 ENGINES = (
     Engine(
@@ -59,7 +60,7 @@ ENGINES = (
         needs_nvidia=True,
     ),
     Engine("tensorrt_rtx", "tensorrt-rtx", ("tensorrt-rtx",), _GPUS, "tensorrt_backend", needs_nvidia=True),
-    Engine("coremltools", "coreml", ("coremltools",), "[]", "coreml_backend"),
+    Engine("coremltools", "coreml", ("coremltools",), _UNITS, "coreml_backend"),
     Engine(
         "torch",
         "train",
@@ -156,6 +157,18 @@ def _json(facts: dict[str, Any]) -> str:
     import msgspec
 
     return msgspec.json.format(msgspec.json.encode(facts), indent=2).decode()
+
+
+def apple_units(coremltools: Any) -> list[str]:
+    """Return what Core ML can compute on.
+
+    Raises:
+        BackendError: If this is no Mac.
+    """
+    from ..runtimes.coreml_library import check_macos, units_here
+
+    check_macos()
+    return sorted(units_here(coremltools))
 
 
 def gpu_names() -> list[str]:

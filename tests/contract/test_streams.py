@@ -536,13 +536,12 @@ print("end")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_may_let_go_and_open_its_own(source, device, false_library):
     code = f"""
-import os, sys
+import importlib, os, sys
 sys.path[:0] = {sys.path!r}
 import numpy as np
 from yolo12edge import Runtime
 if {false_library is not None}:
-    from {false_library} import install
-    fake = install()
+    fake = importlib.import_module({false_library!r}).install()
 runtime = Runtime({str(getattr(source, "path", source))!r}, device={device!r}, threads=2)
 frame = np.full((64, 64, 3), 90, np.uint8)
 stream = runtime.stream([frame] * 9)

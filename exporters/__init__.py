@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from ..artifact import Artifact
 
 if TYPE_CHECKING:
+    from .coreml_export import coreml_from_onnx
+    from .coreml_suppression import coreml_pipeline
     from .fp16 import onnx_fp16_from_onnx
     from .int8 import int8_from_onnx
     from .onnx_from_torch import onnx_from_checkpoint
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Artifact",
+    "coreml_from_onnx",
+    "coreml_pipeline",
     "int8_from_onnx",
     "onnx_fp16_from_onnx",
     "onnx_from_checkpoint",
@@ -24,6 +28,8 @@ __all__ = [
 ]
 
 _HOME = {
+    "coreml_from_onnx": "coreml_export",
+    "coreml_pipeline": "coreml_suppression",
     "int8_from_onnx": "int8",
     "onnx_fp16_from_onnx": "fp16",
     "onnx_from_checkpoint": "onnx_from_torch",

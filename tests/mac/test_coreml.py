@@ -33,7 +33,7 @@ TOLERANCE = {"fp32": (0.01, 1e-4), "fp16": (1.0, 0.02)}
 
 @pytest.fixture(scope="module", params=FORMS)
 def artifact(request, mac, tiny_onnx, tmp_path_factory, scene_frames):
-    from yolo12edge.exporters.coreml_from_onnx import coreml_from_onnx
+    from yolo12edge.exporters.coreml_export import coreml_from_onnx
     from yolo12edge.exporters.coreml_package import CoremlForm
 
     out = tmp_path_factory.mktemp("coreml") / request.param.replace(" ", "-")
@@ -128,7 +128,7 @@ def test_the_bundled_detector_scores_as_with_onnx_runtime(mac, tmp_path):
     from yolo12edge.assets import DEMO_CHECKPOINT
     from yolo12edge.data.scenes import generate_scenes
     from yolo12edge.exporters import onnx_from_checkpoint
-    from yolo12edge.exporters.coreml_from_onnx import coreml_from_onnx
+    from yolo12edge.exporters.coreml_export import coreml_from_onnx
     from yolo12edge.exporters.coreml_package import CoremlForm
     from yolo12edge.metrics.evaluate import evaluate_runtime
 

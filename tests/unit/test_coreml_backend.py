@@ -336,7 +336,7 @@ def test_enumerated_sizes_hold_that_of_the_manifest(fake, tiny_onnx, tmp_path):
 
 def test_what_the_exporter_writes_runs_and_survives_coremltools(fake, tiny_onnx, tmp_path, scene_frames):
     """The program itself, run by the evaluator; then coremltools writes the package's manifest anew: the same bytes."""
-    from yolo12edge.exporters.coreml_from_onnx import coreml_from_onnx
+    from yolo12edge.exporters.coreml_export import coreml_from_onnx
     from yolo12edge.exporters.coreml_package import CoremlForm
 
     artifact = coreml_from_onnx(tiny_onnx, tmp_path / "a", CoremlForm(precision="fp32"), images=scene_frames[:1])

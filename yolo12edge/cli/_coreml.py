@@ -80,7 +80,7 @@ def write_packages(
         given: The data that the user gave; compressed weights are scored on its labelled images.
         overwrite: Whether artifacts may be replaced.
     """
-    from ..exporters.coreml_from_onnx import coreml_from_onnx
+    from ..exporters.coreml_export import coreml_from_onnx
     from ._console import console
 
     artifacts = []
@@ -102,7 +102,7 @@ def write_packages(
 
 def write_pipeline(artifact: Artifact, place: Path, *, iou: float, overwrite: bool) -> Path:
     """Write the package with Apple's suppression behind the model; errors are those of ``coreml_pipeline``."""
-    from ..exporters.coreml_pipeline import coreml_pipeline
+    from ..exporters.coreml_suppression import coreml_pipeline
     from ._console import console
 
     with console.status("Adding Apple's suppression"):

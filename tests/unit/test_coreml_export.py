@@ -22,7 +22,7 @@ from yolo12edge.calibration.observe import observe
 from yolo12edge.calibration.quantize import Quantizer
 from yolo12edge.calibration.recipe import Recipe
 from yolo12edge.errors import ExportError, InputError, MissingDependencyError, VerificationError
-from yolo12edge.exporters import coreml_from_onnx as module
+from yolo12edge.exporters import coreml_export as module
 from yolo12edge.exporters.coreml_export import coreml_from_onnx
 from yolo12edge.exporters.coreml_package import PACKAGE, CoremlForm, coreml_files, coreml_manifest, package_files
 from yolo12edge.exporters.coreml_suppression import coreml_pipeline

@@ -21,29 +21,16 @@ from time import perf_counter, process_time
 sys.path.insert(0, str(Path(__file__).parents[1]))  # this checkout, installed or not
 
 import msgspec
-import torch
+from scales import SCALES, checkpoint_of, quantize, with_calibration
 
-from yolo12edge.artifact import Artifact
-from yolo12edge.assets import DEMO_CHECKPOINT
-from yolo12edge.calibration.images import CalibrationImages, images_of_folder
-from yolo12edge.calibration.observe import observe
-from yolo12edge.calibration.quantize import Quantizer
-from yolo12edge.calibration.recipe import Recipe
-from yolo12edge.checkpoint import Checkpoint, CheckpointMeta
-from yolo12edge.data.scenes import render_scene
 from yolo12edge.errors import Yolo12EdgeError
 from yolo12edge.exporters import onnx_from_checkpoint
 from yolo12edge.exporters.tensorrt_onnx import TensorRtForm, tensorrt_onnx
-from yolo12edge.imaging.images import write_image
 from yolo12edge.machine import machine_summary
-from yolo12edge.manifest import Calibration, Manifest
-from yolo12edge.nn import ModelConfig, build_model
 from yolo12edge.runtimes.tensorrt_builder import build_plan
 
-SCALES = ("n", "s", "m", "l", "x")
 SIZES = (640, 1280)
 BATCHES = ({"batch": 1}, {"batch": 8}, {"batch": 8, "min_batch": 1})
-CLASSES = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +94,9 @@ def build_size(folder: Path, scale: str, size: int, cases: list[Case]) -> None:
         checkpoint_of(folder, scale), folder / f"{scale}-{size}", image_size=size, verify=False
     )
     model = source.model_file.read_bytes()
-    quantized = quantize(folder, source) if any(case.int8 for case in cases) else model
+    quantized = quantize(folder, source, "tensorrt") if any(case.int8 for case in cases) else model
     for case in cases:
-        manifest = with_calibration(source.manifest) if case.int8 else source.manifest
+        manifest = with_calibration(source.manifest, "tensorrt") if case.int8 else source.manifest
         content, own = tensorrt_onnx(quantized if case.int8 else model, manifest, case.form)
         wall, cpu = perf_counter(), process_time()
         try:
@@ -126,59 +113,6 @@ def build_size(folder: Path, scale: str, size: int, cases: list[Case]) -> None:
                 "; ".join(f"{text} ({count})" for text, count in said.items()) or "none",
             ]
         print("| " + " | ".join([*case.row, *result]) + " |", flush=True)
-
-
-def checkpoint_of(folder: Path, scale: str) -> Path:
-    """Return the bundled checkpoint for scale n; else write one with random weights."""
-    if scale == "n":
-        return DEMO_CHECKPOINT
-    path = folder / f"{scale}.safetensors"
-    if not path.exists():
-        torch.manual_seed(0)
-        model = build_model(ModelConfig(scale=scale, num_classes=CLASSES))
-        meta = CheckpointMeta(
-            scale=scale,
-            variant=model.config.variant,
-            class_names=[str(index) for index in range(CLASSES)],
-            image_size=640,
-            bn_eps=model.config.bn_eps,
-            mlp_ratio=model.config.mlp_ratio,
-            residual=model.config.residual,
-            areas=model.config.areas,
-            source="trained",
-            weights_license=None,
-            training={},
-        )
-        Checkpoint(meta, dict(model.state_dict())).save(path)
-    return path
-
-
-def quantize(folder: Path, source: Artifact) -> bytes:
-    """Return the INT8 form, calibrated on one scene: its accuracy is nobody's concern here."""
-    model = source.model_file.read_bytes()
-    return Quantizer(model, observe(model, pictures(folder), source.manifest.input, threads=1))(Recipe("tensorrt"))
-
-
-def pictures(folder: Path) -> CalibrationImages:
-    """Draw a picture to calibrate on."""
-    place = folder / "pictures"
-    place.mkdir(exist_ok=True)
-    write_image(place / "0.png", render_scene(seed=0, split="builds", index=0, size=640).image)
-    return images_of_folder(place)
-
-
-def with_calibration(manifest: Manifest) -> Manifest:
-    """Return the manifest of the INT8 form."""
-    calibration = Calibration(
-        method="mse",
-        split="",
-        images=[],
-        images_digest="0" * 64,
-        placement="tensorrt",
-        float_nodes=[],
-        reduced_range=False,
-    )
-    return msgspec.structs.replace(manifest, precision="int8", calibration=calibration)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,77 @@
+"""YOLO12 in every scale to convert: the bundled checkpoint for n, random weights for the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import torch
+
+from yolo12edge.artifact import Artifact
+from yolo12edge.assets import DEMO_CHECKPOINT
+from yolo12edge.calibration.images import CalibrationImages, images_of_folder
+from yolo12edge.calibration.observe import observe
+from yolo12edge.calibration.placement import Target
+from yolo12edge.calibration.quantize import Quantizer
+from yolo12edge.calibration.recipe import Recipe
+from yolo12edge.checkpoint import Checkpoint, CheckpointMeta
+from yolo12edge.data.scenes import render_scene
+from yolo12edge.imaging.images import write_image
+from yolo12edge.manifest import Calibration, Manifest
+from yolo12edge.nn import ModelConfig, build_model
+
+SCALES = ("n", "s", "m", "l", "x")
+CLASSES = 80
+
+
+def checkpoint_of(folder: Path, scale: str) -> Path:
+    """Return the bundled checkpoint for scale n; else write one with random weights."""
+    if scale == "n":
+        return DEMO_CHECKPOINT
+    path = folder / f"{scale}.safetensors"
+    if not path.exists():
+        torch.manual_seed(0)
+        model = build_model(ModelConfig(scale=scale, num_classes=CLASSES))
+        meta = CheckpointMeta(
+            scale=scale,
+            variant=model.config.variant,
+            class_names=[str(index) for index in range(CLASSES)],
+            image_size=640,
+            bn_eps=model.config.bn_eps,
+            mlp_ratio=model.config.mlp_ratio,
+            residual=model.config.residual,
+            areas=model.config.areas,
+            source="trained",
+            weights_license=None,
+            training={},
+        )
+        Checkpoint(meta, dict(model.state_dict())).save(path)
+    return path
+
+
+def quantize(folder: Path, source: Artifact, target: Target) -> bytes:
+    """Return the INT8 form, calibrated on one scene: its accuracy is nobody's concern here."""
+    model = source.model_file.read_bytes()
+    return Quantizer(model, observe(model, pictures(folder), source.manifest.input, threads=1))(Recipe(target))
+
+
+def pictures(folder: Path) -> CalibrationImages:
+    """Draw a picture to calibrate on."""
+    place = folder / "pictures"
+    place.mkdir(exist_ok=True)
+    write_image(place / "0.png", render_scene(seed=0, split="builds", index=0, size=640).image)
+    return images_of_folder(place)
+
+
+def with_calibration(manifest: Manifest, target: Target) -> Manifest:
+    """Return the manifest of the INT8 form."""
+    calibration = Calibration(
+        method="mse",
+        split="",
+        images=[],
+        images_digest="0" * 64,
+        placement=target,
+        float_nodes=[],
+        reduced_range=False,
+    )
+    return msgspec.structs.replace(manifest, precision="int8", calibration=calibration)

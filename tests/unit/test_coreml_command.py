@@ -69,6 +69,7 @@ def test_int8_is_measured_in_the_evaluator(tiny_checkpoint, folder, tmp_path, ca
         ({"format": "coreml", "uint8": True}, "--uint8 is for TensorRT"),
         ({"format": "openvino", "nms": 0.5}, "--nms is for TensorRT"),
         ({"format": "coreml", "int8": True, "target": "coreml"}, "leave --target out"),
+        ({"format": "coreml", "nms": 0.5, "batch": 2}, "takes one image"),
         ({"format": "coreml", "int8": True, "ios": "16"}, "iOS 16 cannot run INT8"),
     ],
 )
@@ -77,6 +78,12 @@ def test_options_that_do_not_go_together_are_refused(tiny_checkpoint, folder, tm
     with pytest.raises(InputError, match=said):
         command.export(tiny_checkpoint, **options, **data, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_batches_are_tensors(tiny_checkpoint, tmp_path):
+    command.export(tiny_checkpoint, format="coreml", fp32=True, batch=2, min_batch=1, out=tmp_path)
+    spec = Artifact.load(tmp_path / "tiny-coreml-fp32").manifest.input
+    assert (spec.batch, spec.min_batch, spec.dtype, spec.layout) == (2, 1, "float32", "NCHW")
 
 
 def test_what_half_precision_cannot_hold_stays_float(tiny_onnx, scene_frames, monkeypatch):

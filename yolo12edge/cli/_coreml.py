@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -30,25 +30,31 @@ class CoremlOptions:
         """Return the options that are not as they are by themselves."""
         return [f"--{item.name.replace('_', '-')}" for item in fields(self) if getattr(self, item.name) != item.default]
 
-    def forms(self, precisions: Sequence[Literal["fp32", "fp16"]]) -> dict[str, CoremlForm]:
+    def forms(
+        self, precisions: Sequence[Literal["fp32", "fp16"]], *, batch: int, min_batch: int | None
+    ) -> dict[str, CoremlForm]:
         """Return the float artifacts to write, by the end of their name; the first is what INT8 is compared with.
+
+        An image input takes one picture; for batches the input is a tensor.
 
         Raises:
             InputError: If the system is too old for one of them.
         """
         from ..exporters.coreml_package import CoremlForm
 
-        target = cast("CoremlTarget", f"iOS{self.ios}")
-        forms: dict[str, CoremlForm] = {name: CoremlForm(precision=name, target=target) for name in precisions}
+        plain = CoremlForm(
+            target=cast("CoremlTarget", f"iOS{self.ios}"), image_input=batch == 1, batch=batch, min_batch=min_batch
+        )
+        forms: dict[str, CoremlForm] = {name: replace(plain, precision=name) for name in precisions}
         if self.palettize is not None:
             name = f"palettized-{self.palettize}"
-            forms[name] = CoremlForm(weights=cast("Weights", name), target=target)
+            forms[name] = replace(plain, weights=cast("Weights", name))
         if self.weights_int8:
-            forms["weights-int8"] = CoremlForm(weights="int8", target=target)
+            forms["weights-int8"] = replace(plain, weights="int8")
         return forms
 
-    def converter(self, *, precision: Literal["fp32", "fp16"]) -> CoremlConverter:
-        """Return what makes INT8 artifacts.
+    def converter(self, form: CoremlForm) -> CoremlConverter:
+        """Return what makes INT8 artifacts of this form.
 
         Raises:
             InputError: If the system is too old for W8A8.
@@ -58,7 +64,7 @@ class CoremlOptions:
 
         if self.ios == "16":
             raise InputError("iOS 16 cannot run INT8 activations", expected="17 or later", remedy="add --ios 17")
-        return CoremlConverter(self.forms([precision])[precision])
+        return CoremlConverter(form)
 
 
 def write_packages(

@@ -62,9 +62,9 @@ def export(
         Literal["native", "onnx", "plugin"],
         typer.Option(help="Form of attention: products, ONNX's operator, or our plugin.", rich_help_panel=_PANEL),
     ] = "native",
-    batch: Annotated[int, typer.Option(min=1, max=1024, help="Images at a time.", rich_help_panel=_PANEL)] = 1,
+    batch: Annotated[int, typer.Option(min=1, max=1024, help="Images at a time.", rich_help_panel=_BOTH)] = 1,
     min_batch: Annotated[
-        int | None, typer.Option(min=1, help="Take any batch from this one on.", rich_help_panel=_PANEL)
+        int | None, typer.Option(min=1, help="Take any batch from this one on.", rich_help_panel=_BOTH)
     ] = None,
     uint8: Annotated[
         bool, typer.Option("--uint8", help="Take letterboxed pictures, height x width x BGR.", rich_help_panel=_PANEL)
@@ -150,12 +150,14 @@ def export(
             )
     given = read_export_data(data, needed=int8)
     names = _Names.of(source, format=format, out=out, target=target)
-    forms = coreml.forms(precisions) if format == "coreml" else {}
+    forms = coreml.forms(precisions, batch=batch, min_batch=min_batch) if format == "coreml" else {}
+    if forms and nms is not None and (batch, min_batch) != (1, None):
+        raise InputError("Apple's suppression takes one image, not a batch", remedy="leave out --nms or --batch")
     wanted = [names.float(name) for name in forms or precisions]
     if source.is_dir() and format == "onnx":
         wanted.remove(names.float("fp32"))
     maker = tensorrt.maker(format, precision=precisions[0]) if format in TENSORRT_FORMATS else None
-    converter = coreml.converter(precision=precisions[0]) if format == "coreml" and int8 else maker
+    converter = coreml.converter(forms[precisions[0]]) if forms and int8 else maker
     _refuse_early(source, given, wanted + [names.int8] * int8, overwrite)
     with tempfile.TemporaryDirectory() as scratch:
         place = names.float("fp32") if format == "onnx" else Path(scratch) / f"{names.stem}-fp32"
@@ -208,7 +210,7 @@ def _refuse_options(format: str, tensorrt: TensorRtOptions, coreml: CoremlOption
     from ..errors import InputError
     from ..manifest import TENSORRT_FORMATS
 
-    shared = {"--fp32", "--nms"}
+    shared = {"--fp32", "--nms", "--batch", "--min-batch"}
     for library, wanted, options in (
         ("TensorRT", "tensorrt", [] if format in TENSORRT_FORMATS else tensorrt.given()),
         ("Core ML", "coreml", [] if format == "coreml" else coreml.given()),

@@ -9,6 +9,7 @@ from ..artifact import Artifact
 
 if TYPE_CHECKING:
     from .coreml_export import coreml_from_onnx
+    from .coreml_functions import coreml_sizes
     from .coreml_suppression import coreml_pipeline
     from .fp16 import onnx_fp16_from_onnx
     from .int8 import int8_from_onnx
@@ -20,6 +21,7 @@ __all__ = [
     "Artifact",
     "coreml_from_onnx",
     "coreml_pipeline",
+    "coreml_sizes",
     "int8_from_onnx",
     "onnx_fp16_from_onnx",
     "onnx_from_checkpoint",
@@ -30,6 +32,7 @@ __all__ = [
 _HOME = {
     "coreml_from_onnx": "coreml_export",
     "coreml_pipeline": "coreml_suppression",
+    "coreml_sizes": "coreml_functions",
     "int8_from_onnx": "int8",
     "onnx_fp16_from_onnx": "fp16",
     "onnx_from_checkpoint": "onnx_from_torch",

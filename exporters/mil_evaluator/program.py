@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...errors import ArtifactError, ExportError
+from ...errors import ArtifactError, ExportError, InputError
 from ..coreml_library import import_coremltools
 from .constants import CONSTANT_OPERATORS, expand
 from .evaluator import Evaluator
@@ -101,14 +101,16 @@ class MilProgram:
         self._evaluator: Evaluator | None = None
 
     @classmethod
-    def load(cls, source: Path | Mapping[str, bytes]) -> MilProgram:
+    def load(cls, source: Path | Mapping[str, bytes], *, function: str | None = None) -> MilProgram:
         """Read a package: the very bytes that Apple's compiler would read.
 
         Args:
             source: Path of the ``.mlpackage`` directory; or its files by relative path, below any folder.
+            function: Which one, of a package with several; None is its default, as for Core ML.
 
         Raises:
             MissingDependencyError: If coremltools is not installed.
+            InputError: If it has no such function.
             ArtifactError: If the package is damaged, or is no ML Program.
             ExportError: If a compressed constant cannot be expanded.
         """
@@ -124,7 +126,7 @@ class MilProgram:
         kind = model.WhichOneof("Type")
         if kind != "mlProgram":
             raise ArtifactError(f"the CoreML model is of the kind {kind}", expected="one ML Program")
-        return _Reader(package, model).program()
+        return _Reader(package, model, function).program()
 
     def run(self, feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Run the program.
@@ -150,16 +152,17 @@ class MilProgram:
 class _Reader:
     """Reads one program; the messages of protobuf stay in here."""
 
-    def __init__(self, package: Package, model: Any) -> None:
+    def __init__(self, package: Package, model: Any, function: str | None) -> None:
         self._package = package
         self._model = model
+        self._function = function
         self._constants: dict[str, Constant] = {}
         self._types: dict[str, TensorType] = {}  # of every value so far, by name
         self._missing: dict[str, None] = {}
 
     def program(self) -> MilProgram:
-        main, opset = self._main()
-        description = self._model.description
+        name, description = self._described()
+        main, opset = self._main(name)
         for value in main.inputs:
             self._declare(value.name, self._type(value.type))
         block = main.block_specializations[main.opset]
@@ -179,14 +182,25 @@ class _Reader:
             constants=self._constants,
             missing=tuple(self._missing),
             opset=opset,
-            metadata=dict(description.metadata.userDefined),
+            metadata=dict(self._model.description.metadata.userDefined),
         )
 
-    def _main(self) -> tuple[Any, int]:
+    def _described(self) -> tuple[str, Any]:
+        """Return the name of the function to read, and what describes its inputs and outputs."""
+        description = self._model.description
+        every = {one.name: one for one in description.functions} or {_MAIN: description}
+        if self._function is not None and self._function not in every:
+            raise InputError(f"there is no function {self._function!r}", expected=f"one of {', '.join(every)}")
+        name = self._function or description.defaultFunctionName or _MAIN
+        if name not in every:
+            raise damaged(f"its default function {name!r} is not described")
+        return name, every[name]
+
+    def _main(self, name: str) -> tuple[Any, int]:
         functions = self._model.mlProgram.functions
-        if _MAIN not in functions:
-            raise ArtifactError(f"the ML Program has the functions {sorted(functions)}", expected=f"{_MAIN!r}")
-        main = functions[_MAIN]
+        if name not in functions:
+            raise ArtifactError(f"the ML Program has the functions {sorted(functions)}", expected=f"{name!r}")
+        main = functions[name]
         opset = main.opset.removeprefix("CoreML")
         if main.opset not in main.block_specializations or not re.fullmatch("[0-9]{1,3}", opset):
             raise damaged(f"its operators are of the set {main.opset!r}", expected="one that it has")

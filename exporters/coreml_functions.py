@@ -1,0 +1,205 @@
+"""One Core ML package for several image sizes: a function for each, over weights that are stored once.
+
+Anchors and the shapes of attention are constants of a size, so one program cannot take several. From iOS 18 on a
+package may hold several programs ("functions"), of which an app loads the one that it needs.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from ..artifact import Artifact
+from ..errors import ExportError, InputError, VerificationError
+from ..files import atomic_directory
+from ..manifest import Manifest
+from ..runtimes.coreml_library import import_coremltools
+from .coreml_library import quietly
+from .coreml_package import PACKAGE, finished_spec, package_files
+from .verify import Frame, feeds_of, verification_frames
+
+__all__ = ["FUNCTIONS_KEY", "coreml_sizes"]
+
+FUNCTIONS_KEY = "functions"
+"""Key of the list of functions among the metadata of a package."""
+_OPSET = 8  # of iOS 18, the first system that knows functions
+
+
+def coreml_sizes(artifacts: Sequence[Artifact], out: Path | str, *, overwrite: bool = False) -> Path:
+    """Write a package with a function for each of several Core ML artifacts, which differ in their image size alone.
+
+    A function is named ``size_HEIGHTxWIDTH``; that of the first artifact is the default. Class names are in the user
+    metadata, and so is a list of the functions, as JSON under ``functions``: ``[{"name": "size_640x640",
+    "height": 640, "width": 640}, …]``. The same artifacts give the same bytes.
+
+    Args:
+        artifacts: At least two, of one checkpoint and one form, made for iOS 18.
+        out: The package to write, ``….mlpackage``.
+        overwrite: Whether a package at ``out`` may be replaced.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        InputError: If the artifacts are others or do not go together, or ``out`` must not be replaced.
+        MissingDependencyError: If coremltools or torch is not installed.
+        ArtifactError: If the package of an artifact is damaged.
+        ExportError: If coremltools cannot merge the programs.
+        VerificationError: If a function does not give exactly what its artifact gives, or nothing is saved; nothing is
+            written then.
+    """
+    place = Path(out)
+    if place.suffix != ".mlpackage":
+        raise InputError(f"{place} is not the name of a package", expected="a name that ends with .mlpackage")
+    _check(artifacts)
+    named = {_function(artifact.manifest): artifact for artifact in artifacts}
+    expected = _expected(named)
+    files = _merged(named)
+    _verify(files, named, expected)
+
+    def is_package(directory: Path) -> None:
+        if not (directory / "Manifest.json").is_file():
+            raise InputError(f"{directory} is not a package and is not replaced", remedy="name another")
+
+    with atomic_directory(place, overwrite=overwrite, check=is_package) as building:
+        for name, content in files.items():
+            file = building / Path(name).relative_to(PACKAGE)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+    return place
+
+
+def _check(artifacts: Sequence[Artifact]) -> None:
+    """Refuse artifacts that differ in more than their size, as far as their manifests tell."""
+    if len(artifacts) < 2:
+        raise InputError(f"{len(artifacts)} artifacts were given to merge", expected="two or more, of different sizes")
+    for artifact in artifacts:
+        if artifact.manifest.format != "coreml":
+            raise InputError(
+                f"{artifact.path} is of the format {artifact.manifest.format}",
+                expected="what `yolo12edge export --format coreml` wrote",
+            )
+    first, *others = artifacts
+    wanted, seen = _traits(first.manifest), {_function(first.manifest): first}
+    for artifact in others:
+        for name, value in _traits(artifact.manifest).items():
+            if value != wanted[name]:
+                raise InputError(
+                    f"{artifact.path} and {first.path} differ in their {name}",
+                    expected="the same but for the image size",
+                    remedy="export the same checkpoint with the same options, but for the image size",
+                )
+        if twin := seen.get(_function(artifact.manifest)):
+            size = f"{artifact.manifest.input.width} x {artifact.manifest.input.height}"
+            raise InputError(f"{twin.path} and {artifact.path} are both for {size} pixels", expected="different sizes")
+        seen[_function(artifact.manifest)] = artifact
+
+
+def _traits(manifest: Manifest) -> dict[str, object]:
+    """Return what functions of one package have in common, by a name for people."""
+    calibration = manifest.calibration
+    return {
+        "checkpoint": (manifest.provenance.checkpoint_sha256, manifest.scale, manifest.variant),
+        "class names": manifest.class_names,
+        "precision": manifest.precision,
+        "weights": manifest.weights,
+        "input, beyond its size": msgspec.structs.replace(manifest.input, height=1, width=1),
+        "outputs": [(item.name, item.role) for item in manifest.outputs],
+        "calibration": calibration
+        and (
+            calibration.images_digest,
+            calibration.method,
+            calibration.placement,
+            calibration.rounding,
+            calibration.attention,
+        ),
+    }
+
+
+def _function(manifest: Manifest) -> str:
+    return f"size_{manifest.input.height}x{manifest.input.width}"
+
+
+def _expected(named: Mapping[str, Artifact]) -> dict[str, dict[str, Any]]:
+    """Return what each artifact gives on a picture; refuse those that are for systems without functions."""
+    from .mil_evaluator import MilProgram
+
+    programs = {name: MilProgram.load(artifact.path / PACKAGE) for name, artifact in named.items()}
+    for name, program in programs.items():
+        if program.opset < _OPSET:
+            raise InputError(
+                f"{named[name].path} is for iOS {program.opset + 10}, which knows no package of several functions",
+                expected="iOS 18 (macOS 15)",
+                remedy="export all of them with `--ios 18`",
+            )
+    frame = verification_frames(None)[0]
+    return {name: program.run(_feeds(named[name].manifest, frame)) for name, program in programs.items()}
+
+
+def _merged(named: Mapping[str, Artifact]) -> dict[str, bytes]:
+    ct = import_coremltools()
+    from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
+
+    # An option is kept by the class: whether a conversion went before would change the bytes.
+    PASS_REGISTRY["common::const_deduplication"].const_threshold = 1  # as coreml_package.passes has it
+    with quietly(), tempfile.TemporaryDirectory() as folder:
+        merged, descriptor = Path(folder, PACKAGE), ct.utils.MultiFunctionDescriptor()
+        for name, artifact in named.items():  # copies: coremltools may write into what it opens
+            copy = Path(folder, f"{name}.mlpackage")
+            shutil.copytree(artifact.path / PACKAGE, copy)
+            descriptor.add_function(str(copy), src_function_name="main", target_function_name=name)
+        descriptor.default_function_name = next(iter(named))
+        try:
+            ct.utils.save_multifunction(descriptor, str(merged))
+        except Exception as error:  # whatever its converter runs into
+            raise ExportError(f"coremltools cannot merge the programs: {error}") from error
+        spec = ct.utils.load_spec(str(merged))
+        weights = (merged / "Data" / "com.apple.CoreML" / "weights" / "weight.bin").read_bytes()
+    manifests = [artifact.manifest for artifact in named.values()]
+    finished_spec(spec, manifests[0], embed=False)  # a manifest is of one size
+    metadata = spec.description.metadata
+    sizes = ", ".join(f"{one.input.width} x {one.input.height}" for one in manifests)
+    metadata.shortDescription = f"YOLO12{manifests[0].scale}, {len(manifests[0].class_names)} classes, {sizes} pixels"
+    metadata.userDefined[FUNCTIONS_KEY] = json.dumps(
+        [{"name": _function(one), "height": one.input.height, "width": one.input.width} for one in manifests]
+    )
+    return package_files(spec, weights)
+
+
+def _verify(
+    files: Mapping[str, bytes], named: Mapping[str, Artifact], expected: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Evaluate each function of what will be written, and weigh it against its parts."""
+    from .mil_evaluator import MilProgram
+
+    frame = verification_frames(None)[0]
+    for name, artifact in named.items():
+        found = MilProgram.load(files, function=name).run(_feeds(artifact.manifest, frame))
+        if found.keys() != expected[name].keys():
+            raise VerificationError(f"the function {name} gives {sorted(found)}", expected=f"{sorted(expected[name])}")
+        for output, array in found.items():
+            if not np.array_equal(array, expected[name][output]):
+                raise VerificationError(
+                    f"{output} of the function {name} is not what {artifact.path} gives", expected="the same values"
+                )
+    size = sum(len(content) for content in files.values())
+    parts = sum(
+        file.stat().st_size
+        for artifact in named.values()
+        for file in (artifact.path / PACKAGE).rglob("*")
+        if file.is_file()
+    )
+    if size >= parts:
+        raise VerificationError(f"the package has {size} bytes", expected=f"less than the {parts} of its parts")
+
+
+def _feeds(manifest: Manifest, frame: Frame) -> dict[str, Any]:
+    feeds, _ = feeds_of(manifest.input, frame)
+    return {name: array[0] if manifest.input.pixels else array for name, array in feeds.items()}

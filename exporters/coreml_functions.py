@@ -60,15 +60,15 @@ def coreml_sizes(artifacts: Sequence[Artifact], out: Path | str, *, overwrite: b
         raise InputError(f"{place} is not the name of a package", expected="a name that ends with .mlpackage")
     _check(artifacts)
     named = {_function(artifact.manifest): artifact for artifact in artifacts}
-    expected = _expected(named)
-    files = _merged(named)
-    _verify(files, named, expected)
 
     def is_package(directory: Path) -> None:
         if not (directory / "Manifest.json").is_file():
             raise InputError(f"{directory} is not a package and is not replaced", remedy="name another")
 
     with atomic_directory(place, overwrite=overwrite, check=is_package) as building:
+        expected = _expected(named)
+        files = _merged(named)
+        _verify(files, named, expected)
         for name, content in files.items():
             file = building / Path(name).relative_to(PACKAGE)
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -176,9 +176,18 @@ def _merged(named: Mapping[str, Artifact]) -> dict[str, bytes]:
 def _verify(
     files: Mapping[str, bytes], named: Mapping[str, Artifact], expected: Mapping[str, Mapping[str, Any]]
 ) -> None:
-    """Evaluate each function of what will be written, and weigh it against its parts."""
+    """Weigh what will be written against its parts, and evaluate each function of it."""
     from .mil_evaluator import MilProgram
 
+    size = sum(len(content) for content in files.values())
+    parts = sum(
+        file.stat().st_size
+        for artifact in named.values()
+        for file in (artifact.path / PACKAGE).rglob("*")
+        if file.is_file()
+    )
+    if size >= parts:
+        raise VerificationError(f"the package has {size} bytes", expected=f"less than the {parts} of its parts")
     frame = verification_frames(None)[0]
     for name, artifact in named.items():
         found = MilProgram.load(files, function=name).run(_feeds(artifact.manifest, frame))
@@ -189,15 +198,6 @@ def _verify(
                 raise VerificationError(
                     f"{output} of the function {name} is not what {artifact.path} gives", expected="the same values"
                 )
-    size = sum(len(content) for content in files.values())
-    parts = sum(
-        file.stat().st_size
-        for artifact in named.values()
-        for file in (artifact.path / PACKAGE).rglob("*")
-        if file.is_file()
-    )
-    if size >= parts:
-        raise VerificationError(f"the package has {size} bytes", expected=f"less than the {parts} of its parts")
 
 
 def _feeds(manifest: Manifest, frame: Frame) -> dict[str, Any]:

@@ -154,6 +154,8 @@ def test_what_coremltools_cannot_merge_is_an_export_error(pair, tmp_path, monkey
 
 def test_only_a_package_is_replaced_and_only_if_that_is_wanted(package, pair, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(module, "_merged", lambda _: {f"{PACKAGE}/{name}": b for name, b in contents(package).items()})
+    monkeypatch.setattr(module, "_expected", lambda _: {})
+    monkeypatch.setattr(module, "_verify", lambda *_: None)
     place = tmp_path / "sizes.mlpackage"
     place.mkdir()
     (place / "mine.txt").write_text("precious")

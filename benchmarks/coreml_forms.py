@@ -1,8 +1,9 @@
 """What the Core ML exporter makes of every scale, evaluated without a Mac: differences, sizes, seconds.
 
 ``python benchmarks/coreml_forms.py`` prints a Markdown table: each form beside the FP32 ONNX in ONNX Runtime, on two
-rendered scenes, as the reference evaluator computes it. Weights of all scales but n are random; those of a network that
-was never trained amplify rounding, so that only FP32 says something there. ``--scales n s``, ``--sizes 320`` limit it.
+rendered scenes, as the reference evaluator computes it; and how far ONNX Runtime is from itself when it computes in
+another order. Weights of all scales but n are random: such networks amplify rounding, the more the larger the image.
+``--scales n s`` and ``--sizes 320`` limit it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from yolo12edge.exporters.verify import feeds_of
 from yolo12edge.machine import machine_summary
 from yolo12edge.runtimes.ort_backend import OrtBackend
 
-SIZES = (320, 640)
+SIZES = (96, 320, 640)
 FORMS = {
     "fp32": CoremlForm(precision="fp32"),
     "fp16": CoremlForm(),
@@ -45,8 +46,8 @@ def main() -> None:
     machine = machine_summary()
     print(f"{machine['cpu']}, {machine['cores_usable']} cores; ", end="")
     print(", ".join(f"{name} {version(name)}" for name in ("coremltools", "onnx", "torch")) + "\n")
-    print("| scale | px | form | boxes differ, px | scores differ | MB | of FP32 | seconds |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    print("| scale | px | form | boxes differ, px | scores differ | rounding alone, px | MB | of FP32 | seconds |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
     for scale in given.scales:
         for size in given.sizes:
             with tempfile.TemporaryDirectory() as folder:
@@ -55,9 +56,10 @@ def main() -> None:
 
 def convert(folder: Path, scale: str, size: int) -> None:
     """Convert a scale at one image size to all forms."""
-    source = onnx_from_checkpoint(checkpoint_of(folder, scale), folder / "onnx", image_size=size, verify=False)
+    source = onnx_from_checkpoint(checkpoint_of(folder, scale, size), folder / "onnx", image_size=size, verify=False)
     model = source.model_file.read_bytes()
     reference = OrtBackend(model, device="cpu")
+    in_order = OrtBackend(model, device="cpu", optimize=False)
     whole = 0
     for name, form in FORMS.items():
         int8 = name == "W8A8"
@@ -67,16 +69,21 @@ def convert(folder: Path, scale: str, size: int) -> None:
         files = coreml_files(content, own, form)
         seconds = perf_counter() - begin
         backend = MilBackend(files)
-        worst = {"boxes": 0.0, "scores": 0.0}
+        worst = {"boxes": 0.0, "scores": 0.0, "rounding": 0.0}
         for index in range(2):
             frame = render_scene(seed=0, split="verify", index=index, size=size).image
             expected = reference.infer(feeds_of(source.manifest.input, frame)[0])
             found = backend.infer(feeds_of(own.input, frame)[0])
-            for key in worst:
-                worst[key] = max(worst[key], float(np.abs(expected[key] - found[key]).max()))
+            other = in_order.infer(feeds_of(source.manifest.input, frame)[0])
+            for key, one, two in (
+                ("boxes", expected["boxes"], found["boxes"]),
+                ("scores", expected["scores"], found["scores"]),
+                ("rounding", expected["boxes"], other["boxes"]),
+            ):
+                worst[key] = max(worst[key], float(np.abs(one - two).max()))
         bytes_ = sum(map(len, files.values()))
         whole = whole or bytes_
-        row = [scale, str(size), name, f"{worst['boxes']:.2g}", f"{worst['scores']:.2g}", f"{bytes_ / 1e6:.2f}"]
+        row = [scale, str(size), name, *(f"{value:.2g}" for value in worst.values()), f"{bytes_ / 1e6:.2f}"]
         print("| " + " | ".join([*row, f"{bytes_ / whole:.3f}", f"{seconds:.1f}"]) + " |", flush=True)
 
 

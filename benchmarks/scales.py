@@ -17,21 +17,23 @@ from yolo12edge.calibration.recipe import Recipe
 from yolo12edge.checkpoint import Checkpoint, CheckpointMeta
 from yolo12edge.data.scenes import render_scene
 from yolo12edge.imaging.images import write_image
-from yolo12edge.manifest import Calibration, Manifest
+from yolo12edge.manifest import Calibration, InputSpec, Manifest
 from yolo12edge.nn import ModelConfig, build_model
+from yolo12edge.preprocess import Preprocessor
 
 SCALES = ("n", "s", "m", "l", "x")
 CLASSES = 80
 
 
-def checkpoint_of(folder: Path, scale: str) -> Path:
-    """Return the bundled checkpoint for scale n; else write one with random weights."""
+def checkpoint_of(folder: Path, scale: str, size: int) -> Path:
+    """Return the bundled checkpoint for scale n; else write one with random weights, to be run at this image size."""
     if scale == "n":
         return DEMO_CHECKPOINT
-    path = folder / f"{scale}.safetensors"
+    path = folder / f"{scale}-{size}.safetensors"
     if not path.exists():
         torch.manual_seed(0)
-        model = build_model(ModelConfig(scale=scale, num_classes=CLASSES))
+        model = build_model(ModelConfig(scale=scale, num_classes=CLASSES)).train()
+        spread(model, size)
         meta = CheckpointMeta(
             scale=scale,
             variant=model.config.variant,
@@ -47,6 +49,17 @@ def checkpoint_of(folder: Path, scale: str) -> Path:
         )
         Checkpoint(meta, dict(model.state_dict())).save(path)
     return path
+
+
+def spread(model: torch.nn.Module, size: int) -> None:
+    """Fit the batch norms to two scenes: otherwise activations vanish, and all differences with them."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    frames = [render_scene(seed=0, split="spread", index=index, size=size).image for index in range(2)]
+    batch, _ = Preprocessor(InputSpec(name="images", batch=1, height=size, width=size)).batch(frames)
+    with torch.no_grad():
+        model(torch.from_numpy(batch))
 
 
 def quantize(folder: Path, source: Artifact, target: Target) -> bytes:

@@ -91,7 +91,7 @@ def cases_of(scale: str) -> Iterator[Case]:
 def build_size(folder: Path, scale: str, size: int, cases: list[Case]) -> None:
     """Export a scale at one image size and build its cases."""
     source = onnx_from_checkpoint(
-        checkpoint_of(folder, scale), folder / f"{scale}-{size}", image_size=size, verify=False
+        checkpoint_of(folder, scale, size), folder / f"{scale}-{size}", image_size=size, verify=False
     )
     model = source.model_file.read_bytes()
     quantized = quantize(folder, source, "tensorrt") if any(case.int8 for case in cases) else model

@@ -186,10 +186,11 @@ def export(
                 overwrite=overwrite,
             )
             artifacts.append(artifact)
-    if len(artifacts) > _COLUMNS:
+    many = len(artifacts) > _COLUMNS or any(artifact.manifest.weights != "float" for artifact in artifacts)
+    if many:
         results.print(_list(artifacts[:-1] if int8 else artifacts, names.name))
-    if len(artifacts) <= _COLUMNS or int8:
-        results.print(_table([artifacts[0], artifacts[-1]] if len(artifacts) > _COLUMNS else artifacts))
+    if int8 or not many:
+        results.print(_table([artifacts[0], artifacts[-1]] if many else artifacts))
     written = [artifact.path for artifact in artifacts if artifact.path != source]
     if maker is not None and not lines:
         lines = [_unmeasured(maker)]

@@ -6,6 +6,7 @@ whether it computes with that or unpacks it while loading.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ __all__ = ["WeightWriter", "palettize"]
 _SMALLEST = 2048
 """Weights with fewer elements stay float: tables and scales would cost what compressing gains. Apple's own choice."""
 _ROUNDS = 100
+_MOST_BITS = 8
+_HEAD_LAST = re.compile(r"model_\d+_cv[23]_\d_2_weight")
+"""What boxes and scores come out of has the largest palette: 0.30 of 0.52 points of AP50-95 were lost there."""
 
 
 class WeightWriter:
@@ -45,7 +49,8 @@ class WeightWriter:
             return values
         if self._weights == "int8":
             return self.integers(*quantize_weight(values, reduced_range=False), name)
-        return self._palette(values, int(self._weights.rpartition("-")[2]), name)
+        bits = int(self._weights.rpartition("-")[2])
+        return self._palette(values, _MOST_BITS if _HEAD_LAST.fullmatch(name) else bits, name)
 
     def integers(self, integers: npt.NDArray[np.int8], scales: npt.NDArray[np.float32], name: str) -> Any:
         """Return a weight that is integers times one scale an output channel.

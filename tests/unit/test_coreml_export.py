@@ -25,8 +25,9 @@ from yolo12edge.errors import ExportError, InputError, MissingDependencyError, V
 from yolo12edge.exporters import coreml_export as module
 from yolo12edge.exporters.coreml_export import coreml_from_onnx
 from yolo12edge.exporters.coreml_package import PACKAGE, CoremlForm, coreml_files, coreml_manifest, package_files
+from yolo12edge.exporters.coreml_program import program_name
 from yolo12edge.exporters.coreml_suppression import coreml_pipeline
-from yolo12edge.exporters.coreml_weights import palettize
+from yolo12edge.exporters.coreml_weights import WeightWriter, palettize
 from yolo12edge.exporters.mil_evaluator import MilBackend
 from yolo12edge.exporters.verify import feeds_of
 from yolo12edge.manifest import Calibration, Manifest
@@ -341,3 +342,12 @@ def test_a_missing_coremltools_is_told(tiny_onnx: Artifact, monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "coremltools", None)
     with pytest.raises(MissingDependencyError, match=r"yolo12edge\[coreml\]"):
         coreml_manifest(tiny_onnx.manifest, CoremlForm())
+
+
+def test_what_boxes_and_scores_come_out_of_has_the_largest_palette(monkeypatch: pytest.MonkeyPatch) -> None:
+    bits = {}
+    monkeypatch.setattr(WeightWriter, "_palette", lambda self, values, count, name: bits.update({name: count}))
+    names = [program_name(f"model.21.cv2.0.{part}.weight") for part in ("2", "1.conv")]
+    for name in names:
+        WeightWriter("palettized-4", None).floats(np.ones((64, 64, 1, 1), np.float32), name)
+    assert [bits[name] for name in names] == [8, 4]

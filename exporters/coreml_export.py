@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +13,8 @@ from ..artifact import Artifact, check_float_onnx, write_artifact
 from ..manifest import Report
 from ..metrics.evaluate import evaluate_pair
 from ..runtimes import Runtime
+from .coreml_converter import CoremlConverter
 from .coreml_package import CoremlForm, coreml_files, coreml_manifest
-from .fp16 import half_overflows
 from .scored import accuracy_of
 from .verify import Frame, check_half_parity, check_parity, compare_with_onnx, verification_frames
 
@@ -68,8 +67,7 @@ def coreml_from_onnx(
     check_float_onnx(source.manifest, source.path)
     manifest, model = coreml_manifest(source.manifest, form), source.model_file.read_bytes()
     frames = verification_frames(images)
-    if form.precision == "fp16":
-        form = replace(form, float_names=form.float_names | half_overflows(model, source.manifest.input, frames))
+    form = CoremlConverter(form).for_pictures(model, source.manifest, frames).form
     files = coreml_files(model, manifest, form)
     with closing(MilBackend(files)) as candidate:  # the very files that will be written
         parity, rounding = compare_with_onnx(source.model_file, candidate, manifest, frames)

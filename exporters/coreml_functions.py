@@ -18,11 +18,10 @@ import numpy as np
 
 from ..artifact import Artifact
 from ..errors import ExportError, InputError, VerificationError
-from ..files import atomic_directory
 from ..manifest import Manifest
 from ..runtimes.coreml_library import import_coremltools
 from .coreml_library import quietly
-from .coreml_package import PACKAGE, finished_spec, package_files
+from .coreml_package import PACKAGE, finished_spec, new_package, package_files
 from .verify import Frame, feeds_of, verification_frames
 
 __all__ = ["FUNCTIONS_KEY", "coreml_sizes"]
@@ -56,23 +55,13 @@ def coreml_sizes(artifacts: Sequence[Artifact], out: Path | str, *, overwrite: b
             written then.
     """
     place = Path(out)
-    if place.suffix != ".mlpackage":
-        raise InputError(f"{place} is not the name of a package", expected="a name that ends with .mlpackage")
     _check(artifacts)
     named = {_function(artifact.manifest): artifact for artifact in artifacts}
-
-    def is_package(directory: Path) -> None:
-        if not (directory / "Manifest.json").is_file():
-            raise InputError(f"{directory} is not a package and is not replaced", remedy="name another")
-
-    with atomic_directory(place, overwrite=overwrite, check=is_package) as building:
+    with new_package(place, overwrite=overwrite) as write:
         expected = _expected(named)
         files = _merged(named)
         _verify(files, named, expected)
-        for name, content in files.items():
-            file = building / Path(name).relative_to(PACKAGE)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(content)
+        write(files)
     return place
 
 

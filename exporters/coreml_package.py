@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -13,6 +15,7 @@ import msgspec
 import numpy as np
 
 from ..errors import ExportError, InputError
+from ..files import atomic_directory
 from ..manifest import EMBEDDED_KEY, Manifest, Report, Weights
 from ..runtimes.coreml_library import import_coremltools
 from .coreml_library import CoremlTarget, quietly, target_of
@@ -25,6 +28,7 @@ __all__ = [
     "coreml_files",
     "coreml_manifest",
     "finished_spec",
+    "new_package",
     "package_files",
     "passes",
 ]
@@ -237,6 +241,35 @@ def passes() -> Any:
     # Small ones too: strides, pads and the like of 140 convolutions are a hundred kilobytes.
     pipeline.set_options("common::const_deduplication", {"const_threshold": 1})
     return pipeline
+
+
+@contextmanager
+def new_package(place: Path, *, overwrite: bool) -> Iterator[Callable[[Mapping[str, bytes]], None]]:
+    """Make a package that is there whole, or not at all; give a function that writes its files.
+
+    Args:
+        place: The package, ``….mlpackage``.
+        overwrite: Whether a package that is already there may be replaced.
+
+    Raises:
+        InputError: If it has another name, cannot be written, or must not be replaced.
+    """
+    if place.suffix != ".mlpackage":
+        raise InputError(f"{place} is not the name of a package", expected="a name that ends with .mlpackage")
+
+    def is_package(directory: Path) -> None:
+        if not (directory / "Manifest.json").is_file():
+            raise InputError(f"{directory} is not a package and is not replaced", remedy="name another")
+
+    with atomic_directory(place, overwrite=overwrite, check=is_package) as building:
+
+        def write(files: Mapping[str, bytes]) -> None:
+            for name, content in files.items():
+                file = building / Path(name).relative_to(PACKAGE)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content)
+
+        yield write
 
 
 def _digest(content: bytes) -> str:

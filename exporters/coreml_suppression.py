@@ -15,11 +15,10 @@ import numpy as np
 
 from ..artifact import Artifact
 from ..errors import ExportError, InputError
-from ..files import atomic_directory
 from ..manifest import Manifest
 from ..runtimes.coreml_library import import_coremltools
 from .coreml_library import quietly, target_of
-from .coreml_package import PACKAGE, finished_spec, package_files, passes
+from .coreml_package import PACKAGE, finished_spec, new_package, package_files, passes
 
 __all__ = ["coreml_pipeline"]
 
@@ -74,19 +73,8 @@ def coreml_pipeline(
     for name, value in (("iou", iou), ("confidence", confidence)):
         if not 0 <= value <= 1:
             raise InputError(f"{name} is {value}", expected="0 to 1")
-    if place.suffix != ".mlpackage":
-        raise InputError(f"{place} is not the name of a package", expected="a name that ends with .mlpackage")
-    files = _pipeline_files(artifact.path / PACKAGE, manifest, iou=iou, confidence=confidence, agnostic=agnostic)
-
-    def is_package(directory: Path) -> None:
-        if not (directory / "Manifest.json").is_file():
-            raise InputError(f"{directory} is not a package and is not replaced", remedy="name another")
-
-    with atomic_directory(place, overwrite=overwrite, check=is_package) as building:
-        for name, content in files.items():
-            file = building / Path(name).relative_to(PACKAGE)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(content)
+    with new_package(place, overwrite=overwrite) as write:
+        write(_pipeline_files(artifact.path / PACKAGE, manifest, iou=iou, confidence=confidence, agnostic=agnostic))
     return place
 
 

@@ -99,7 +99,7 @@ def write_packages(
                     form,
                     images=images,
                     samples=given.scored,
-                    dataset=given.dataset.path.parent.name if given.dataset else "",
+                    dataset=given.dataset_name,
                     overwrite=overwrite,
                 )
             )

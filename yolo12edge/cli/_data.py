@@ -33,6 +33,11 @@ class ExportData:
     pictures: tuple[Path, ...] = ()
     dataset: Dataset | None = None
 
+    @property
+    def dataset_name(self) -> str:
+        """Name of the dataset for reports; empty without one."""
+        return self.dataset.path.parent.name if self.dataset else ""
+
 
 def read_export_data(data: Path | None, *, needed: bool, count: int | None = None, seed: int = 0) -> ExportData:
     """Read a data.yaml, a folder with one, or a folder of images.

@@ -171,7 +171,7 @@ def int8_artifact(
         target=target,
         samples=given.scored,
         pictures=given.pictures,
-        dataset=given.dataset.path.parent.name if given.dataset else "",
+        dataset=given.dataset_name,
         max_map_drop=max_map_drop,
         adaround=adaround,
         converter=converter,

@@ -154,7 +154,7 @@ def build(
             maker,
             images=images,
             samples=given.scored,
-            dataset=given.dataset.path.parent.name if given.dataset else "",
+            dataset=given.dataset_name,
             progress=steps.update,
             overwrite=overwrite,
         )

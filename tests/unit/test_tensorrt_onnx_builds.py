@@ -15,6 +15,7 @@ from yolo12edge.calibration.quantize import Quantizer
 from yolo12edge.calibration.recipe import Recipe
 from yolo12edge.exporters.tensorrt_onnx import TensorRtForm, tensorrt_onnx
 from yolo12edge.manifest import Calibration
+from yolo12edge.runtimes.tensorrt_library import LogKeeper
 
 trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx, which builds without a GPU, is not installed")
 
@@ -43,22 +44,22 @@ def sources(tiny_onnx, scene_frames, tmp_path_factory):
     return {"float": (model, manifest), "int8": (quantizer(Recipe("tensorrt")), quantized)}
 
 
-class Log(trt.ILogger):
-    """Keeps warnings and errors."""
+class Log(LogKeeper):
+    """Keeps every warning and error; the library has one logger for all that lives in the process."""
 
     def __init__(self):
-        super().__init__()
         self.lines = []
+        super().__init__(trt)
 
-    def log(self, severity, message):
-        if severity <= trt.ILogger.Severity.WARNING:
+    def keep(self, severity, message):
+        if severity in ("WARNING", "ERROR", "INTERNAL_ERROR"):
             self.lines.append(message)
 
 
 def parse(content, log):
-    builder = trt.Builder(log)
+    builder = trt.Builder(log.logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    parser = trt.OnnxParser(network, log)
+    parser = trt.OnnxParser(network, log.logger)
     assert parser.parse(content), [str(parser.get_error(index)) for index in range(parser.num_errors)]
     return builder, network, parser
 

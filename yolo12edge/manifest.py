@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
-from .errors import ArtifactError
+from .errors import ArtifactError, InputError
+from .keypoints import KeypointSpec
 
 __all__ = [
     "COPY_AGAIN",
@@ -17,6 +18,7 @@ __all__ = [
     "MANIFEST_LIMIT",
     "PLAN_SUFFIX",
     "SCHEMA_VERSION",
+    "TASKS",
     "TENSORRT_FORMATS",
     "Accuracy",
     "Agreement",
@@ -33,6 +35,7 @@ __all__ = [
     "Provenance",
     "Report",
     "Role",
+    "Task",
     "Weights",
 ]
 
@@ -44,14 +47,17 @@ MANIFEST_LIMIT = 8 << 20
 COPY_AGAIN = "copy the artifact again from where it was made, or export it again"
 """Remedy where something is damaged or missing."""
 
-Task = Literal["detect"]
+Task = Literal["detect", "segment", "classify", "pose", "obb"]
+TASKS: tuple[Task, ...] = get_args(Task)
 Precision = Literal["fp32", "fp16", "int8"]
 Format = Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx", "coreml", "torch"]
 TensorRtFormat = Literal["tensorrt", "tensorrt-rtx"]
 TENSORRT_FORMATS: tuple[TensorRtFormat, ...] = get_args(TensorRtFormat)
 PLAN_SUFFIX = ".engine"
 Weights = Literal["float", "int8", "palettized-4", "palettized-6", "palettized-8"]
-Role = Literal["boxes", "scores", "fused"]
+Role = Literal[
+    "boxes", "scores", "coefficients", "prototypes", "keypoints", "rotated_boxes", "angles", "probabilities", "fused"
+]
 # \Z and not $: Python's $ also matches before a final newline.
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 # Parts of portable characters that do not begin with a dot: neither "..", an absolute path, a drive, a backslash
@@ -73,7 +79,9 @@ class _Struct(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class InputSpec(_Struct, frozen=True, kw_only=True):
-    """The one image input: letterboxed, and either of two forms.
+    """The one image input: letterboxed, or its middle cut out where there is no box to bring back (classify).
+
+    It has either of two forms:
 
     float32, NCHW, RGB, ``pixel * scale``; or pixels: uint8, NHWC, BGR (RGB for CoreML), where the graph does the rest.
     ``batch`` is exact without ``min_batch``, else the largest that the model takes.
@@ -87,7 +95,7 @@ class InputSpec(_Struct, frozen=True, kw_only=True):
     dtype: Literal["float32", "uint8"] = "float32"
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     color: Literal["RGB", "BGR"] = "RGB"
-    resize: Literal["letterbox"] = "letterbox"
+    resize: Literal["letterbox", "centre-crop"] = "letterbox"
     pad_value: Annotated[int, msgspec.Meta(ge=0, le=255)] = 114
     scale: Annotated[float, msgspec.Meta(gt=0)] = 1.0 / 255.0
 
@@ -109,17 +117,24 @@ class InputSpec(_Struct, frozen=True, kw_only=True):
 
 
 class OutputSpec(_Struct, frozen=True, kw_only=True):
-    """One output tensor and its meaning.
+    """One output tensor and its meaning; pixels are those of the network input.
 
-    ``boxes``: (batch, 4, candidates), left, top, right, bottom in pixels of the network input.
+    ``boxes``: (batch, 4, candidates), left, top, right, bottom in pixels.
     ``scores``: (batch, classes, candidates), probability of each class.
-    ``fused``: (batch, 4 + classes, candidates), centre x, centre y, width, height in pixels of the network input, then
-    the probability of each class. Foreign models have it in place of the two.
+    ``coefficients``: (batch, 32, candidates), and ``prototypes``: (batch, 32, height / 4, width / 4): a pixel belongs
+    to the object where the product of the two is above 0.
+    ``keypoints``: (batch, points * dimensions, candidates), of each point x, y in pixels and, if there are 3
+    dimensions, the probability that it is visible.
+    ``rotated_boxes``: (batch, 4, candidates), centre x, centre y, width, height in pixels, and ``angles``: (batch, 1,
+    candidates), from the x axis to the width, clockwise in the picture, in radians from -pi/4 to 3pi/4.
+    ``probabilities``: (batch, classes).
+    ``fused``: (batch, 4 + classes, candidates), centre x, centre y, width, height in pixels, then the probability of
+    each class. Foreign models have it in place of the first two.
     """
 
     name: Name
     role: Role
-    shape: tuple[Positive, Positive, Positive]
+    shape: Annotated[tuple[Positive, ...], msgspec.Meta(min_length=2, max_length=4)]
     dtype: Literal["float32"] = "float32"
 
 
@@ -257,7 +272,8 @@ class Manifest(_Struct, frozen=True, kw_only=True):
     """Everything a ``Runtime`` needs to know about an artifact.
 
     ``files`` is empty in a manifest that is embedded in a model file, or that has not been written yet. ``scale`` and
-    ``variant`` are None of a foreign model only. ``weights`` says how those of a model are stored that computes in
+    ``variant`` are None of a foreign model only. ``multi_label``: classes do not exclude each other (classify only).
+    ``keypoints`` is there for pose only. ``weights`` says how those of a model are stored that computes in
     float. ``nms_iou``: the graph has set the scores of boxes to 0 that overlap a better one of their class by more.
     ``engine`` is there if the model file is a TensorRT engine.
     """
@@ -267,6 +283,8 @@ class Manifest(_Struct, frozen=True, kw_only=True):
     scale: Literal["n", "s", "m", "l", "x"] | None = None
     variant: Literal["v1", "turbo"] | None = None
     class_names: Annotated[list[Name], msgspec.Meta(min_length=1)]
+    multi_label: bool = False
+    keypoints: KeypointSpec | None = None
     format: Format
     precision: Precision
     weights: Weights = "float"
@@ -380,7 +398,7 @@ class Manifest(_Struct, frozen=True, kw_only=True):
             )
         try:
             manifest = msgspec.convert(raw, cls)
-        except (msgspec.ValidationError, RecursionError) as error:
+        except (msgspec.ValidationError, RecursionError, InputError) as error:
             raise ArtifactError(f"{source} breaks the manifest schema: {_brief(error)}", remedy=COPY_AGAIN) from error
         if manifest.foreign:
             raise ArtifactError(f"{source} does not say which checkpoint the model was made from", remedy=COPY_AGAIN)
@@ -396,7 +414,13 @@ class Manifest(_Struct, frozen=True, kw_only=True):
             return f"precision is {self.precision} and calibration is {given}"
         if self.weights != "float" and (self.format != "coreml" or self.precision == "int8"):
             return f"weights are {self.weights} in {self.precision} {self.format}"
-        return self._input_problem() or self._output_problem() or self._engine_problem() or self._path_problem()
+        return (
+            self._task_problem()
+            or self._input_problem()
+            or self._output_problem()
+            or self._engine_problem()
+            or self._path_problem()
+        )
 
     def _input_problem(self) -> str | None:
         spec = self.input
@@ -417,29 +441,54 @@ class Manifest(_Struct, frozen=True, kw_only=True):
             return f"it describes an engine, but {self.files[0].path} is none"
         return None
 
+    def _task_problem(self) -> str | None:
+        if (self.keypoints is not None) != (self.task == "pose"):
+            return f"the task is {self.task} and keypoints are {'absent' if self.keypoints is None else 'given'}"
+        if self.multi_label and self.task != "classify":
+            return f"the task is {self.task}, where classes always exclude each other"
+        if self.nms_iou is not None and self.task != "detect":
+            return f"the task is {self.task}, whose graph suppresses nothing"
+        if self.foreign and self.task != "detect":
+            return f"a foreign model is made for {self.task}"
+        wanted = "centre-crop" if self.task == "classify" else "letterbox"
+        return (
+            None if self.input.resize == wanted else f"the task is {self.task} and the input is a {self.input.resize}"
+        )
+
     def _output_problem(self) -> str | None:
         by_role = {output.role: output for output in self.outputs}
-        pair = "one 'fused'" if self.foreign else "one 'boxes' and one 'scores'"
-        if len(by_role) != len(self.outputs) or set(by_role) != ({"fused"} if self.foreign else {"boxes", "scores"}):
-            return f"it has {len(self.outputs)} outputs, not {pair}"
-        classes, batch = len(self.class_names), self.input.batch
-        if self.foreign:
-            fused = by_role["fused"].shape
-            if fused[1] != 4 + classes:
-                return f"the output has {fused[1]} rows, but there are {classes} class names"
-            return None if fused[0] == batch else f"the output has batch {fused[0]}, the input {batch}"
+        expected = self._output_shapes()
+        if len(by_role) != len(self.outputs) or set(by_role) != set(expected):
+            return f"it has the outputs {[output.role for output in self.outputs]}, not {list(expected)}"
         if len({output.name for output in self.outputs}) != len(self.outputs):
-            return f"both outputs are named {self.outputs[0].name!r}"
-        boxes, scores = by_role["boxes"].shape, by_role["scores"].shape
-        if boxes[1] != 4:
-            return f"boxes have {boxes[1]} coordinates, not 4"
-        if scores[1] != classes:
-            return f"scores have {scores[1]} classes, but there are {classes} class names"
-        if boxes[2] != scores[2]:
-            return f"boxes have {boxes[2]} candidates and scores {scores[2]}"
-        if boxes[0] != batch or scores[0] != batch:
-            return f"outputs have batch {boxes[0]} and {scores[0]}, the input {batch}"
+            return f"two outputs are named {self.outputs[0].name!r}"
+        candidates = {output.shape[-1] for role, output in by_role.items() if None in expected[role]}
+        if len(candidates) > 1:
+            return f"its outputs have {sorted(candidates)} candidates"
+        for role, shape in expected.items():
+            found = by_role[role].shape
+            if len(found) != len(shape) or any(b is not None and a != b for a, b in zip(found, shape, strict=True)):
+                wanted = ", ".join("candidates" if b is None else str(b) for b in shape)
+                return f"{role} have shape {found}, not ({wanted}), with {len(self.class_names)} class names"
         return None
+
+    def _output_shapes(self) -> dict[Role, tuple[int | None, ...]]:
+        """Return the shape of each output; None stands for the number of candidates."""
+        batch, classes = self.input.batch, len(self.class_names)
+        if self.foreign:
+            return {"fused": (batch, 4 + classes, None)}
+        if self.task == "classify":
+            return {"probabilities": (batch, classes)}
+        scores: dict[Role, tuple[int | None, ...]] = {"scores": (batch, classes, None)}
+        if self.task == "obb":
+            return {"rotated_boxes": (batch, 4, None), "angles": (batch, 1, None), **scores}
+        dense: dict[Role, tuple[int | None, ...]] = {"boxes": (batch, 4, None), **scores}
+        if self.task == "segment":
+            height, width = self.input.height // 4, self.input.width // 4
+            return {**dense, "coefficients": (batch, 32, None), "prototypes": (batch, 32, height, width)}
+        if self.task == "pose" and self.keypoints is not None:
+            return {**dense, "keypoints": (batch, self.keypoints.rows, None)}
+        return dense
 
     def _path_problem(self) -> str | None:
         seen: set[str] = set()

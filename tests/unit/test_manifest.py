@@ -191,6 +191,10 @@ def changed(path: str, value: Any) -> bytes:
         ("unknown", 1),
         ("input.unknown", 1),
         ("task", "segment"),
+        ("task", "count"),
+        ("multi_label", True),
+        ("keypoints", {"count": 3}),
+        ("input.resize", "centre-crop"),
         ("class_names", []),
         ("class_names", ["one"]),
         ("class_names.0", ""),
@@ -227,6 +231,73 @@ def changed(path: str, value: Any) -> bytes:
 def test_broken_value_is_refused(path: str, value: Any) -> None:
     with pytest.raises(ArtifactError):
         Manifest.from_json(changed(path, value))
+
+
+BOXES = {"name": "boxes", "role": "boxes", "shape": [1, 4, 4200]}
+SCORES = {"name": "scores", "role": "scores", "shape": [1, 2, 4200]}
+TASKS: dict[str, dict[str, Any]] = {
+    "segment": {
+        "outputs": [
+            BOXES,
+            SCORES,
+            {"name": "c", "role": "coefficients", "shape": [1, 32, 4200]},
+            {"name": "p", "role": "prototypes", "shape": [1, 32, 80, 160]},
+        ]
+    },
+    "pose": {
+        "keypoints": {"count": 3, "names": ["a", "b", "c"], "skeleton": [[0, 1], [1, 2]], "flip": [1, 0, 2]},
+        "outputs": [BOXES, SCORES, {"name": "k", "role": "keypoints", "shape": [1, 9, 4200]}],
+    },
+    "obb": {
+        "outputs": [
+            {"name": "r", "role": "rotated_boxes", "shape": [1, 4, 4200]},
+            {"name": "a", "role": "angles", "shape": [1, 1, 4200]},
+            SCORES,
+        ]
+    },
+    "classify": {
+        "multi_label": True,
+        "input": {"name": "images", "batch": 1, "height": 320, "width": 640, "resize": "centre-crop"},
+        "outputs": [{"name": "p", "role": "probabilities", "shape": [1, 2]}],
+    },
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_each_task_has_its_outputs(task: str) -> None:
+    raw = {**valid(), "task": task, **TASKS[task]}
+    manifest = Manifest.from_json(text_of(raw))
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    for index, output in enumerate(raw["outputs"]):
+        for axis in range(len(output["shape"])):
+            shape = [side + (place == axis) for place, side in enumerate(output["shape"])]
+            others = [
+                {**other, "shape": shape} if place == index else other for place, other in enumerate(raw["outputs"])
+            ]
+            with pytest.raises(ArtifactError, match="contradicts itself"):
+                Manifest.from_json(text_of({**raw, "outputs": others}))
+        with pytest.raises(ArtifactError, match="contradicts itself"):
+            Manifest.from_json(text_of({**raw, "outputs": [o for o in raw["outputs"] if o is not output]}))
+    with pytest.raises(ArtifactError, match="contradicts itself"):
+        Manifest.from_json(text_of({**raw, "nms_iou": 0.5}))
+
+
+@pytest.mark.parametrize(
+    "keypoints",
+    [
+        None,
+        {"count": 0},
+        {"count": 3, "names": ["a"]},
+        {"count": 3, "flip": [0, 0, 1]},
+        {"count": 3, "flip": [1, 2, 0]},
+        {"count": 3, "skeleton": [[0, 3]]},
+        {"count": 4},
+        {"count": 3, "dimensions": 2},
+    ],
+)
+def test_keypoints_that_contradict_themselves_are_refused(keypoints: Any) -> None:
+    with pytest.raises(ArtifactError):
+        Manifest.from_json(text_of({**valid(), "task": "pose", **TASKS["pose"], "keypoints": keypoints}))
 
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1" + "0" * 400, "9" * 5000])

@@ -13,7 +13,9 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, InputError
+from ..keypoints import KeypointSpec
+from ..manifest import Task
 
 __all__ = ["FORMAT_VERSION", "METADATA_KEY", "CheckpointHeader", "CheckpointMeta", "read_header", "read_metadata"]
 
@@ -35,6 +37,8 @@ class CheckpointMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         scale: n, s, m, l or x.
         variant: ``v1`` or ``turbo``.
         class_names: In the order of the class ids.
+        multi_label: Whether classes do not exclude each other; classify only.
+        keypoints: Which points an object has; pose only.
         image_size: Side of the square input that it was trained with, in pixels.
         bn_eps: Epsilon of the batch norms.
         mlp_ratio: Hidden width of the attention MLP over its input.
@@ -45,14 +49,16 @@ class CheckpointMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         training: Summary of the training, free in form.
 
     Raises:
-        CheckpointError: If the areas do not suit every input.
+        CheckpointError: If the areas do not suit every input, or the fields of other tasks are set.
     """
 
     format_version: int = FORMAT_VERSION
-    task: Literal["detect"] = "detect"
+    task: Task = "detect"
     scale: Literal["n", "s", "m", "l", "x"]
     variant: Literal["v1", "turbo"]
     class_names: Annotated[list[str], msgspec.Meta(min_length=1)]
+    multi_label: bool = False
+    keypoints: KeypointSpec | None = None
     image_size: Annotated[int, msgspec.Meta(ge=32, le=65536, multiple_of=32)]
     bn_eps: Annotated[float, msgspec.Meta(gt=0, lt=1)]
     mlp_ratio: Annotated[float, msgspec.Meta(gt=0, le=64)]
@@ -68,6 +74,13 @@ class CheckpointMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             raise CheckpointError(
                 f"the attention areas are {self.areas}",
                 expected="1, 2 or 4 at P4 and 1 at P5, which divide the tokens of every input",
+                remedy="take the checkpoint from its source again",
+            )
+        if (self.keypoints is not None) != (self.task == "pose") or (self.multi_label and self.task != "classify"):
+            raise CheckpointError(
+                f"the task is {self.task}, keypoints are {'absent' if self.keypoints is None else 'given'} and "
+                f"multi_label is {str(self.multi_label).lower()}",
+                expected="keypoints for pose alone, multi_label for classify alone",
                 remedy="take the checkpoint from its source again",
             )
 
@@ -96,7 +109,7 @@ class CheckpointMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             )
         try:
             return msgspec.convert(raw, cls)
-        except msgspec.ValidationError as error:
+        except (msgspec.ValidationError, InputError) as error:
             raise CheckpointError(
                 f"the metadata of {source} breaks the schema: {error}",
                 remedy="train, import or copy the checkpoint again",

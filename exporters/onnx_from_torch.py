@@ -85,8 +85,8 @@ def onnx_from_checkpoint(
         def run(module: torch.nn.Module, dtype: torch.dtype) -> Infer:
             def infer(feeds: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
                 with torch.inference_mode():
-                    boxes, scores = module(torch.from_numpy(feeds[spec.name]).to(dtype))
-                return {"boxes": boxes.numpy(), "scores": scores.numpy()}
+                    outputs = module(torch.from_numpy(feeds[spec.name]).to(dtype))
+                return {role: tensor.numpy() for role, tensor in outputs.items()}
 
             return infer
 

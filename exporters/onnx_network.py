@@ -66,7 +66,10 @@ def write_detector(writer: GraphWriter, deploy: DeployModel, *, images: str, hei
     out3 = _upsample_merge(writer, layer[14], up4, p3, "model.14", upsample="model.12")
     out4 = run(17, merge(16, (run(15, out3), up4)))
     out5 = run(20, merge(19, (run(18, out4), p5)))
-    _detect(writer, deploy.network.head, (out3, out4, out5), "model.21")
+    head = deploy.network.head
+    if type(head) is not Detect:
+        raise ExportError(f"the ONNX export does not know the head {type(head).__name__}")
+    _detect(writer, head, (out3, out4, out5), "model.21")
 
 
 def _block(w: GraphWriter, module: nn.Module, x: _Map, path: str) -> _Map:

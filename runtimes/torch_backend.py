@@ -94,8 +94,8 @@ class TorchBackend:
             raise BackendError(f"the feeds are {found}", expected=f"{spec.name!r}: {spec.dtype} {spec.shape}")
         try:
             with torch.inference_mode():
-                boxes, scores = model(torch.from_numpy(np.ascontiguousarray(images)).to(self._place))
-            return {self._by_role["boxes"]: boxes.cpu().numpy(), self._by_role["scores"]: scores.cpu().numpy()}
+                outputs = model(torch.from_numpy(np.ascontiguousarray(images)).to(self._place))
+            return {name: outputs[role].cpu().numpy() for role, name in self._by_role.items()}
         except RuntimeError as error:
             raise BackendError(f"PyTorch could not run the model: {error}") from error
 

@@ -107,7 +107,8 @@ def test_train_and_deploy_form_agree(variant: str, scale: str, golden_fill: Call
     images = golden_images(2)
     with torch.inference_mode():
         output = model(images)
-        boxes, scores = deploy_form(model)(images)
+        decoded = deploy_form(model)(images)
+    boxes, scores = decoded["boxes"], decoded["scores"]
     assert torch.allclose(boxes, decode_boxes(output, model.head.bins), rtol=1e-5, atol=2e-3)
     assert torch.allclose(scores, output.cls.sigmoid(), atol=1e-5)
 
@@ -122,6 +123,7 @@ def test_train_and_deploy_form_agree_in_float64(
     model, images = model.double(), golden_images(2).double()
     with torch.inference_mode():
         output = model(images)
-        boxes, scores = deploy_form(model)(images)
+        decoded = deploy_form(model)(images)
+    boxes, scores = decoded["boxes"], decoded["scores"]
     assert torch.allclose(boxes, decode_boxes(output, model.head.bins), rtol=0, atol=1e-8)
     assert torch.allclose(scores, output.cls.sigmoid(), rtol=0, atol=1e-10)

@@ -258,14 +258,12 @@ def test_infer_config_reads_ratio_and_residual_from_the_shapes(scale: str, ratio
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"model.21.proto.cv1.conv.weight": (64, 64, 3, 3)}, "made for segment"),
-        ({"model.21.cv4.0.2.weight": (51, 51, 1, 1)}, "made for pose"),
-        ({"model.21.cv4.0.2.weight": (1, 16, 1, 1)}, "made for obb"),
-        ({"model.9.linear.weight": (1000, 1280)}, "made for classify"),
         ({"model.0.conv.bias": (16,)}, "folded"),
         ({"model.0.conv.weight": (48, 3, 3, 3)}, "48 output channels"),
         ({"model.0.conv.weight": ()}, "has shape"),
-        ({"model.21.cv3.0.2.weight": None}, "is missing"),
+        ({"model.21.cv3.0.2.weight": None}, r"'cv3.0.2.weight' is missing in model.21"),
+        ({"model.21.cv4.0.2.weight": (1001 * 3, 64, 1, 1)}, "keypoints have 3003 rows"),
+        ({"model.21.cv4.0.2.weight": (31, 64, 1, 1)}, "keypoints have 31 rows"),
         ({"model.6.m.0.0.mlp.0.conv.weight": (100, 32, 1, 1)}, "hidden channels"),
         ({"model.6.m.0.0.attn.qkv.conv.weight": None}, "not those of a YOLO12 model"),
     ],

@@ -214,7 +214,7 @@ def change(key: str, value: torch.Tensor | None) -> Callable[[dict[str, torch.Te
         (change("model.5.bn.bias", torch.ones(3)), r"model.5.bn.bias \(3,\) not \(128,\)"),
         (change("model.5.bn.bias", torch.full((128,), float("nan"))), "'model.5.bn.bias'.*not finite"),
         (change("model.5.bn.bias", torch.full((128,), 1e300, dtype=torch.float64)), "'model.5.bn.bias'.*not finite"),
-        (change("model.21.proto.cv1.conv.weight", torch.ones(1)), "made for segment.*only detect"),
+        (change("model.21.proto.cv1.conv.weight", torch.ones(1)), r"missing: .* of another shape: model.21.proto.cv1.conv.weight \(1,\)"),
         (change("model.0.conv.bias", torch.ones(16)), "folded"),
         (change("model.0.conv.weight", None), "no YOLO model"),
     ],

@@ -73,9 +73,12 @@ class Checkpoint:
         """Return the network's configuration."""
         meta = self.meta
         return ModelConfig(
+            task=meta.task,
             scale=meta.scale,
             variant=meta.variant,
             num_classes=len(meta.class_names),
+            keypoints=meta.keypoints,
+            multi_label=meta.multi_label,
             mlp_ratio=meta.mlp_ratio,
             residual=meta.residual,
             areas=meta.areas,

@@ -1,4 +1,4 @@
-"""The deploy form: batch norm and attention scale folded into weights, boxes decoded in the graph."""
+"""The deploy form: batch norm and attention scale folded into weights, outputs decoded in the graph."""
 
 from __future__ import annotations
 
@@ -9,25 +9,9 @@ from torch import Tensor, nn
 
 from .blocks import AreaAttention, Conv
 from .config import HEAD_DIM
-from .heads import HeadOutput, expected_distances
 from .model import YOLO12
 
-__all__ = ["DeployModel", "decode_boxes", "deploy_form"]
-
-
-def decode_boxes(output: HeadOutput, bins: Tensor) -> Tensor:
-    """Decode raw boxes.
-
-    Args:
-        output: Raw head output.
-        bins: (16,), distances of the DFL bins.
-
-    Returns:
-        (B, 4, A): left, top, right, bottom in pixels of the network input.
-    """
-    left_top, right_bottom = expected_distances(output.box, bins).chunk(2, 1)
-    centre = output.anchors.t().unsqueeze(0)
-    return torch.cat((centre - left_top, centre + right_bottom), 1) * output.strides
+__all__ = ["DeployModel", "deploy_form"]
 
 
 class DeployModel(nn.Module):
@@ -37,18 +21,16 @@ class DeployModel(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Detect objects.
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Run the model and decode what it gives.
 
         Args:
             images: (B, 3, H, W), RGB in [0, 1]; H and W are multiples of 32.
 
         Returns:
-            Boxes (B, 4, A), left, top, right, bottom in pixels of the input, and class scores
-            (B, classes, A) in [0, 1].
+            The outputs by their roles in a manifest, as ``OutputSpec`` describes them.
         """
-        output = self.network(images)
-        return decode_boxes(output, self.network.head.bins), output.cls.sigmoid()
+        return self.network.head.decode(self.network(images))
 
 
 def deploy_form(model: YOLO12) -> DeployModel:

@@ -1,4 +1,4 @@
-"""The YOLO12 network: backbone, neck and head at five scales and in two variants."""
+"""The YOLO12 network: backbone, neck and head for five tasks, at five scales and in two variants."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import torch
 from torch import Tensor, nn
 
 from .blocks import A2C2f, C3k2, Conv
-from .config import SCALES, ModelConfig, scale_channels
-from .heads import Detect, HeadOutput
+from .config import SCALES, TRAITS, ModelConfig, scale_channels
+from .heads import HEADS, Head, HeadOutput
 
 __all__ = ["YOLO12", "build_model"]
 
-_BN_MOMENTUM = 0.03
+_BACKBONE = 9  # layers
 
 
 class YOLO12(nn.Module):
-    """A YOLO12 detector in its training form.
+    """A YOLO12 in its training form.
 
     ``self.model`` is indexed as the public state dicts are; entries without weights (upsampling,
     concatenation) are identities there and live in ``forward``.
@@ -50,45 +50,49 @@ class YOLO12(nn.Module):
             )
 
         c64, c128, c256, c512, c1024 = (width(c) for c in (64, 128, 256, 512, 1024))
-        self.model = nn.ModuleList(
-            [
-                Conv(3, c64, 3, 2),
-                Conv(c64, c128, 3, 2, groups=stem_groups[0]),
-                C3k2(c128, c256, repeats(2), c3k=large, expansion=0.25),
-                Conv(c256, c256, 3, 2, groups=stem_groups[1]),
-                C3k2(c256, c512, repeats(2), c3k=large, expansion=0.25),
-                Conv(c512, c512, 3, 2),
-                attention(512, config.areas[0]),
-                Conv(c512, c1024, 3, 2),
-                attention(1024, config.areas[1]),
-                nn.Upsample(scale_factor=2.0, mode="nearest"),
-                nn.Identity(),
-                A2C2f(c1024 + c512, c512, repeats(2)),
-                nn.Upsample(scale_factor=2.0, mode="nearest"),
-                nn.Identity(),
-                A2C2f(c512 + c512, c256, repeats(2)),
-                Conv(c256, c256, 3, 2),
-                nn.Identity(),
-                A2C2f(c256 + c512, c512, repeats(2)),
-                Conv(c512, c512, 3, 2),
-                nn.Identity(),
-                C3k2(c512 + c1024, c1024, repeats(2), c3k=True, expansion=0.5),
-                Detect((c256, c512, c1024), config.num_classes),
-            ]
-        )
+        backbone = [
+            Conv(3, c64, 3, 2),
+            Conv(c64, c128, 3, 2, groups=stem_groups[0]),
+            C3k2(c128, c256, repeats(2), c3k=large, expansion=0.25),
+            Conv(c256, c256, 3, 2, groups=stem_groups[1]),
+            C3k2(c256, c512, repeats(2), c3k=large, expansion=0.25),
+            Conv(c512, c512, 3, 2),
+            attention(512, config.areas[0]),
+            Conv(c512, c1024, 3, 2),
+            attention(1024, config.areas[1]),
+        ]
+        neck = [
+            nn.Upsample(scale_factor=2.0, mode="nearest"),
+            nn.Identity(),
+            A2C2f(c1024 + c512, c512, repeats(2)),
+            nn.Upsample(scale_factor=2.0, mode="nearest"),
+            nn.Identity(),
+            A2C2f(c512 + c512, c256, repeats(2)),
+            Conv(c256, c256, 3, 2),
+            nn.Identity(),
+            A2C2f(c256 + c512, c512, repeats(2)),
+            Conv(c512, c512, 3, 2),
+            nn.Identity(),
+            C3k2(c512 + c1024, c1024, repeats(2), c3k=True, expansion=0.5),
+        ]
+        traits, head = TRAITS[config.task], HEADS[config.task]
+        if traits.head == _BACKBONE:
+            self.model = nn.ModuleList([*backbone, head.build((c1024,), config)])
+        else:
+            self.model = nn.ModuleList([*backbone, *neck, head.build((c256, c512, c1024), config)])
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
-                module.eps, module.momentum = config.bn_eps, _BN_MOMENTUM
+                module.eps, module.momentum = config.bn_eps, traits.bn_momentum
 
     @property
-    def head(self) -> Detect:
-        """The detect head."""
+    def head(self) -> Head:
+        """The head of the task."""
         head = self.model[-1]
-        assert isinstance(head, Detect)
+        assert isinstance(head, Head)
         return head
 
-    def features(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Map images (B, 3, H, W) to the neck's outputs at strides 8, 16, 32."""
+    def features(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Map images (B, 3, H, W) to what the head reads: maps at strides 8, 16 and 32, or without a neck at 32."""
         layer = self.model
         x = images
         for index in range(5):
@@ -96,22 +100,24 @@ class YOLO12(nn.Module):
         p3 = x
         p4 = layer[6](layer[5](p3))
         p5 = layer[8](layer[7](p4))
+        if len(layer) == _BACKBONE + 1:
+            return (p5,)
         up4 = layer[11](torch.cat((layer[9](p5), p4), 1))
         out3 = layer[14](torch.cat((layer[12](up4), p3), 1))
         out4 = layer[17](torch.cat((layer[15](out3), up4), 1))
         out5 = layer[20](torch.cat((layer[18](out4), p5), 1))
         return out3, out4, out5
 
-    def forward(self, images: Tensor) -> HeadOutput:
-        """Map images to raw head outputs.
+    def forward(self, images: Tensor) -> HeadOutput | Tensor:
+        """Map images to what the head gives before it is decoded.
 
         Args:
             images: (B, 3, H, W), RGB in [0, 1]; H and W are multiples of 32.
 
         Returns:
-            Raw outputs of all candidates, P3 first.
+            Raw outputs of all candidates, P3 first; for classify, logits (B, classes).
         """
-        output: HeadOutput = self.head(self.features(images))
+        output: HeadOutput | Tensor = self.head(self.features(images))
         return output
 
 

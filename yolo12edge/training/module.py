@@ -15,7 +15,7 @@ from ..detections import Detections
 from ..metrics.detection import DetectionMetrics, evaluate_detections
 from ..metrics.evaluate import EVAL_THRESHOLDS
 from ..metrics.target import Target
-from ..nn import YOLO12, decode_boxes
+from ..nn import YOLO12
 from ..tasks.detect import decode
 from .ema import WeightAverage
 from .loss import DetectionLoss, LossParts
@@ -120,8 +120,8 @@ class DetectorModule(L.LightningModule):
         network = self.average.network
         output = network(images_to_float(batch.images))
         self.val_loss.add(self.loss(output, batch.image_index, batch.class_id, batch.boxes), len(batch.images))
-        boxes = decode_boxes(output, network.head.bins).float().cpu().numpy()
-        scores = output.cls.float().sigmoid().cpu().numpy()
+        decoded = network.head.decode(output)
+        boxes, scores = (decoded[role].float().cpu().numpy() for role in ("boxes", "scores"))
         image_index, class_id = batch.image_index.cpu().numpy(), batch.class_id.cpu().numpy()
         labelled = batch.boxes.cpu().numpy()
         height, width = batch.images.shape[2:]

@@ -200,10 +200,10 @@ def _outlines(crop: Mask) -> list[Ring]:
     found, _ = cv2.findContours(doubled, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     rings = [(np.asarray(contour, np.float32).reshape(-1, 2) - 1) / 2 for contour in found]
     # A doubled pixel's centres lie 0 and 1/2 behind its edge: even coordinates are left or top edges.
-    rings = [np.where(ring % 1 == 0, ring, ring + 0.5).astype(np.float32) for ring in rings]
+    rings = [np.where(ring % 1 == 0, ring, ring + 0.5) for ring in rings]
     # Where the outline turns inwards, two points have become one.
-    rings = [ring[(ring != np.roll(ring, 1, axis=0)).any(axis=1)] for ring in rings]
-    return sorted(rings, key=lambda ring: -len(ring))
+    distinct = [ring[(ring != np.roll(ring, 1, axis=0)).any(axis=1)].astype(np.float32) for ring in rings]
+    return sorted(distinct, key=lambda ring: -len(ring))
 
 
 def _inside(outline: npt.NDArray[np.float64], hw: tuple[int, int]) -> Mask:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from .errors import InputError
 from .frame import Color
-from .imaging.letterbox import Letterbox, plan_letterbox
+from .imaging.letterbox import Letterbox, plan_centre_crop, plan_letterbox
 from .manifest import InputSpec
 
 __all__ = ["InputBuffer", "Preprocessor", "check_frame", "to_8_bits"]
@@ -29,7 +29,7 @@ _TO_BGR = {
 
 
 class Preprocessor:
-    """Letterbox, BGR to RGB, ``pixel * scale``, HWC to NCHW, as the manifest says.
+    """Letterbox or centre crop, BGR to RGB, ``pixel * scale``, HWC to NCHW, as the manifest says.
 
     Calibration, parity checks and the Runtime all use this one. It holds no state between calls, so
     threads may share it.
@@ -121,18 +121,15 @@ class InputBuffer:
         """
         check_frame(frame, color)
         spec, place = self._spec, self.tensor[index]
-        letterbox = plan_letterbox((frame.shape[0], frame.shape[1]), (spec.height, spec.width))
+        letterbox, frame, rows, columns = self._planned(frame)
         if letterbox != self._letterboxes[index]:
             self._letterboxes[index] = None  # in case that painting fails half way
             place[...] = self._padding
             self._letterboxes[index] = letterbox
-        height, width = letterbox.resized_hw
-        rows = slice(letterbox.pad_top, letterbox.pad_top + height)
-        columns = slice(letterbox.pad_left, letterbox.pad_left + width)
         inside = (place if self._canvas is None else self._canvas)[rows, columns]
         try:
             with _ONE_THREAD:
-                _resize_to_bgr(frame, color, inside)
+                _resize_to_bgr(frame, color, inside, smooth=spec.resize == "centre-crop")
         except cv2.error as error:
             raise InputError(f"OpenCV cannot resize a frame of shape {frame.shape}: {error.err}") from error
         if self._planes is not None:
@@ -143,6 +140,16 @@ class InputBuffer:
             with _ONE_THREAD:
                 cv2.cvtColor(inside, cv2.COLOR_BGR2RGB, dst=place[rows, columns])
         return letterbox
+
+    def _planned(self, frame: npt.NDArray[Any]) -> tuple[Letterbox, npt.NDArray[Any], slice, slice]:
+        """Return the geometry, what is resized, and the rows and columns of the input that it fills."""
+        source, network = (frame.shape[0], frame.shape[1]), (self._spec.height, self._spec.width)
+        if self._spec.resize == "centre-crop":
+            letterbox, window = plan_centre_crop(source, network)
+            return letterbox, frame[window], slice(None), slice(None)
+        letterbox = plan_letterbox(source, network)
+        (height, width), top, left = letterbox.resized_hw, letterbox.pad_top, letterbox.pad_left
+        return letterbox, frame, slice(top, top + height), slice(left, left + width)
 
 
 class _OneThread:
@@ -183,8 +190,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_ONE_THREAD.begin_anew)
 
 
-def _resize_to_bgr(frame: npt.NDArray[Any], color: Color, out: npt.NDArray[np.uint8]) -> None:
-    """Write a frame of any colour, resized, as uint8 BGR; only the few pixels that are left are converted."""
+def _resize_to_bgr(frame: npt.NDArray[Any], color: Color, out: npt.NDArray[np.uint8], *, smooth: bool) -> None:
+    """Write a frame of any colour, resized, as uint8 BGR; only the few pixels that are left are converted.
+
+    ``smooth``: each pixel of a smaller picture is the mean of all that it covers, as those were that classifiers have
+    learned from; detectors have learned from bilinear ones.
+    """
     height, width = out.shape[:2]
     plain = color == "bgr"
     resized: npt.NDArray[Any]
@@ -193,7 +204,8 @@ def _resize_to_bgr(frame: npt.NDArray[Any], color: Color, out: npt.NDArray[np.ui
         if plain:
             out[...] = frame
     else:
-        resized = cv2.resize(frame, (width, height), dst=out if plain else None, interpolation=cv2.INTER_LINEAR)
+        way = cv2.INTER_AREA if smooth and height <= frame.shape[0] and width <= frame.shape[1] else cv2.INTER_LINEAR
+        resized = cv2.resize(frame, (width, height), dst=out if plain else None, interpolation=way)
     if plain:
         return
     if color.endswith("16"):

@@ -8,9 +8,12 @@ import cv2
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from yolo12edge.errors import InputError
 from yolo12edge.imaging import letterbox_image, plan_letterbox
+from yolo12edge.imaging.letterbox import plan_centre_crop
 from yolo12edge.manifest import InputSpec
 from yolo12edge.preprocess import Preprocessor
 
@@ -199,3 +202,31 @@ def test_a_frame_on_a_gpu_is_refused_with_a_remedy() -> None:
 
     with pytest.raises(InputError, match="copy it to the CPU"):
         Preprocessor(SPEC)(OnGpu())  # type: ignore[arg-type]
+
+
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 40), st.integers(1, 40))
+def test_a_centre_crop_covers_the_input_with_the_middle_of_the_picture(height, width, new_height, new_width):
+    letterbox, (rows, columns) = plan_centre_crop((height, width), (new_height, new_width))
+    kept_height, kept_width = rows.stop - rows.start, columns.stop - columns.start
+    assert kept_height == height or kept_width == width  # the largest part of this shape
+    assert abs(rows.start - (height - rows.stop)) <= 1
+    assert abs(columns.start - (width - columns.stop)) <= 1
+    # The shape is kept, but for rounding to whole pixels.
+    assert abs(kept_height * letterbox.scale - new_height) <= max(1.0, letterbox.scale)
+    assert abs(kept_width * letterbox.scale - new_width) <= max(1.0, letterbox.scale)
+    assert letterbox.pad_left <= 0
+    assert letterbox.pad_top <= 0
+
+
+@pytest.mark.parametrize("pixels", [False, True])
+def test_a_classifier_sees_the_middle_smoothly_reduced(pixels):
+    rng = np.random.default_rng(0)
+    frame = rng.integers(0, 256, (128, 192, 3), np.uint8)
+    spec = InputSpec(name="images", batch=1, height=32, width=32, resize="centre-crop")
+    tensor, letterbox = Preprocessor(spec, pixels=pixels)(frame)
+    means = frame[:, 32:160].reshape(32, 4, 32, 4, 3).mean((1, 3))
+    found = tensor[0] if pixels else tensor[0].transpose(1, 2, 0)[..., ::-1] * 255
+    assert np.abs(found - means).max() <= 0.5 + 1e-3
+    assert (letterbox.source_hw, letterbox.pad_left, letterbox.pad_top) == ((128, 192), -8, 0)
+    gray, _ = Preprocessor(spec)(frame[..., 0], "gray")
+    assert np.abs(gray[0, 0] * 255 - means[..., 0]).max() <= 0.5 + 1e-3

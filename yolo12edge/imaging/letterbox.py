@@ -1,4 +1,4 @@
-"""Letterbox: fit an image of any size into the network's input, and bring boxes back."""
+"""Letterbox and centre crop: bring an image of any size to the network's input, and boxes back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..errors import InputError
 
-__all__ = ["PAD_VALUE", "Letterbox", "letterbox_image", "plan_letterbox"]
+__all__ = ["PAD_VALUE", "Letterbox", "letterbox_image", "plan_centre_crop", "plan_letterbox"]
 
 PAD_VALUE = 114
 
@@ -23,8 +23,8 @@ class Letterbox:
         source_hw: Height and width of the source image, pixels.
         network_hw: Height and width of the network input, pixels.
         scale: Network pixels per source pixel, before the resized size is rounded to whole pixels.
-        pad_left: Columns of padding left of the image, network pixels.
-        pad_top: Rows of padding above the image, network pixels.
+        pad_left: Columns of padding left of the image, network pixels; below 0, columns that are cut off there.
+        pad_top: Rows of padding above the image, network pixels; below 0, rows that are cut off there.
     """
 
     source_hw: tuple[int, int]
@@ -96,6 +96,30 @@ def plan_letterbox(source_hw: tuple[int, int], network_hw: tuple[int, int]) -> L
     top = round((network_hw[0] - height) / 2 - 0.1)
     left = round((network_hw[1] - width) / 2 - 0.1)
     return Letterbox(source_hw, network_hw, scale, left, top)
+
+
+def plan_centre_crop(source_hw: tuple[int, int], network_hw: tuple[int, int]) -> tuple[Letterbox, tuple[slice, slice]]:
+    """Plan how an image covers the network input: smallest size that does, and its middle.
+
+    Args:
+        source_hw: Height and width of the image, pixels, both at least 1.
+        network_hw: Height and width of the network input, pixels, both at least 1.
+
+    Returns:
+        The geometry, and the rows and columns of the image that are resized to the input.
+
+    Raises:
+        InputError: If a size is below 1.
+    """
+    if min(*source_hw, *network_hw) < 1:
+        raise InputError(
+            f"cannot cut {network_hw} (height, width) out of an image of {source_hw}", expected="sizes >= 1"
+        )
+    scale = max(network_hw[0] / source_hw[0], network_hw[1] / source_hw[1])
+    height, width = (max(1, min(side, round(new / scale))) for side, new in zip(source_hw, network_hw, strict=True))
+    top, left = (source_hw[0] - height) // 2, (source_hw[1] - width) // 2
+    geometry = Letterbox(source_hw, network_hw, scale, -round(left * scale), -round(top * scale))
+    return geometry, (slice(top, top + height), slice(left, left + width))
 
 
 def letterbox_image(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,15 @@ import numpy.typing as npt
 from ..errors import InputError, VerificationError
 from ..imaging.images import read_image
 from ..imaging.letterbox import Letterbox
-from ..manifest import InputSpec, Manifest, Parity
+from ..manifest import UNITS, InputSpec, Manifest, OutputSpec, Parity
 from ..preprocess import Preprocessor
 from ..runtimes import Backend
 
 __all__ = [
-    "BOX_TOLERANCE_PX",
-    "SCORE_TOLERANCE",
+    "TOLERANCES",
     "Frame",
     "Infer",
+    "Tolerance",
     "check_half_parity",
     "check_parity",
     "compare_with_onnx",
@@ -34,16 +35,39 @@ __all__ = [
 Frame = npt.NDArray[np.uint8]
 Infer = Callable[[Mapping[str, npt.NDArray[Any]]], Mapping[str, npt.NDArray[Any]]]
 
-# Measured on trained weights: 0.0002 px and 1e-6. A wrong fold, layout or constant is off by far more.
-BOX_TOLERANCE_PX = 0.02
-SCORE_TOLERANCE = 1e-4
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far an output may be from the source's, in the unit of its values.
+
+    Attributes:
+        single: In float32.
+        half: In half precision.
+    """
+
+    single: float
+    half: float
+
+
+# Measured on trained weights: boxes 0.0002 px, scores 1e-6; in half precision 0.9 px and 0.007. A wrong fold, layout or
+# constant is off by far more.
+_PIXELS, _PROBABILITY, _RAW = Tolerance(0.02, 4.0), Tolerance(1e-4, 0.03), Tolerance(2e-3, 0.25)
+TOLERANCES = {
+    "boxes": _PIXELS,
+    "scores": _PROBABILITY,
+    "coefficients": _RAW,
+    "prototypes": _RAW,
+    "keypoints": _PIXELS,
+    "visibility": _PROBABILITY,
+    "rotated_boxes": _PIXELS,
+    "angles": Tolerance(3e-4, 0.1),
+    "probabilities": _PROBABILITY,
+}
+"""By role."""
 # Some networks, above all untrained ones, amplify rounding: then the source's own error is the measure.
 _ROUNDING_FACTOR = 5
 
-# Half precision, measured on trained weights: 0.9 px and 0.007. Its step is 2**13 times that of float32, and so is the
-# error of networks that amplify rounding.
-HALF_BOX_TOLERANCE_PX = 4.0
-HALF_SCORE_TOLERANCE = 0.03
+# The step of half precision is 2**13 times that of float32, and so is the error of networks that amplify rounding.
 _HALF_STEP = 2**13
 
 _SCENES = 3
@@ -89,15 +113,25 @@ def measure_parity(
     """
     spec = manifest.input
     plain = _plain(spec)
-    worst = {"boxes": 0.0, "scores": 0.0}
+    worst: dict[str, float] = {}
     for frame in frames:
         expected = reference(feeds_of(plain, frame)[0])
         found = candidate(feeds_of(spec, frame)[0])
         for output in manifest.outputs:
-            difference = np.abs(expected[output.name] - found[output.name]).max()
-            # NaN must not pass as "no difference".
-            worst[output.role] = max(worst[output.role], float(np.nan_to_num(difference, nan=np.inf, posinf=np.inf)))
-    return Parity(source=source, images=len(frames), max_box_error_px=worst["boxes"], max_score_error=worst["scores"])
+            difference = np.abs(expected[output.name] - found[output.name])
+            for name, part in _parts(difference, output, manifest).items():
+                # NaN must not pass as "no difference".
+                worst[name] = max(worst.get(name, 0.0), float(np.nan_to_num(part.max(), nan=np.inf, posinf=np.inf)))
+    return Parity(source=source, images=len(frames), errors=worst)
+
+
+def _parts(values: npt.NDArray[Any], output: OutputSpec, manifest: Manifest) -> dict[str, npt.NDArray[Any]]:
+    """Divide an output by what its values are: of keypoints, pixels and probabilities would hide each other."""
+    points = manifest.keypoints
+    if output.role != "keypoints" or points is None or points.dimensions == 2:
+        return {output.role: values}
+    each = values.reshape(len(values), points.count, 3, -1)
+    return {"keypoints": each[:, :, :2], "visibility": each[:, :, 2]}
 
 
 def compare_with_onnx(
@@ -134,9 +168,9 @@ def check_parity(parity: Parity, *, rounding: Parity | None = None) -> None:
         rounding: How far the source's own float32 is from it, which no export can be expected to beat.
 
     Raises:
-        VerificationError: If a box or score differs by more than rounding explains.
+        VerificationError: If an output differs by more than rounding explains.
     """
-    if rounding is not None and not np.isfinite([rounding.max_box_error_px, rounding.max_score_error]).all():
+    if rounding is not None and not np.isfinite(list(rounding.errors.values())).all():
         raise VerificationError(
             f"{parity.source} itself gives values that are not finite in float32",
             remedy="train it further or take another checkpoint; nothing was written",
@@ -144,7 +178,7 @@ def check_parity(parity: Parity, *, rounding: Parity | None = None) -> None:
     _refuse_beyond(
         parity,
         rounding,
-        tolerances=(BOX_TOLERANCE_PX, SCORE_TOLERANCE),
+        tolerances={role: tolerance.single for role, tolerance in TOLERANCES.items()},
         factor=_ROUNDING_FACTOR,
         what="the export",
         remedy="report it with the checkpoint",
@@ -166,7 +200,7 @@ def check_half_parity(parity: Parity, *, rounding: Parity | None = None, slack: 
     _refuse_beyond(
         parity,
         rounding,
-        tolerances=(slack * HALF_BOX_TOLERANCE_PX, slack * HALF_SCORE_TOLERANCE),
+        tolerances={role: slack * tolerance.half for role, tolerance in TOLERANCES.items()},
         factor=slack * _HALF_STEP,
         what="the half-precision export",
         remedy="values may overflow half precision: ship FP32",
@@ -174,17 +208,28 @@ def check_half_parity(parity: Parity, *, rounding: Parity | None = None, slack: 
 
 
 def _refuse_beyond(
-    parity: Parity, rounding: Parity | None, *, tolerances: tuple[float, float], factor: float, what: str, remedy: str
+    parity: Parity,
+    rounding: Parity | None,
+    *,
+    tolerances: Mapping[str, float],
+    factor: float,
+    what: str,
+    remedy: str,
 ) -> None:
-    box, score = tolerances
-    if rounding is not None:
-        box = max(box, factor * rounding.max_box_error_px)
-        score = max(score, factor * rounding.max_score_error)
-    if parity.max_box_error_px <= box and parity.max_score_error <= score:
+    allowed = {
+        role: max(tolerances[role], factor * rounding.errors[role] if rounding is not None else 0.0)
+        for role in parity.errors
+    }
+    beyond = [role for role, error in parity.errors.items() if not error <= allowed[role]]
+    if not beyond:
         return
+    found = (f"{role} by up to {_in_unit(parity.errors[role], role)}" for role in beyond)
     raise VerificationError(
-        f"{what} differs from {parity.source}: boxes by up to {parity.max_box_error_px:.3g} px, "
-        f"scores by up to {parity.max_score_error:.3g}",
-        expected=f"at most {box:.3g} px and {score:.3g}",
+        f"{what} differs from {parity.source}: {', '.join(found)}",
+        expected=f"at most {', '.join(_in_unit(allowed[role], role) for role in beyond)}",
         remedy=f"{remedy}; nothing was written",
     )
+
+
+def _in_unit(error: float, role: str) -> str:
+    return f"{error:.3g} {UNITS.get(role, '')}".rstrip()

@@ -20,6 +20,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "TASKS",
     "TENSORRT_FORMATS",
+    "UNITS",
     "Accuracy",
     "Agreement",
     "Budget",
@@ -44,6 +45,8 @@ EMBEDDED_KEY = "yolo12edge"
 """Key of the embedded manifest among the metadata of a model file."""
 MANIFEST_LIMIT = 8 << 20
 """Largest manifest that is read, in bytes."""
+UNITS = {"boxes": "px", "keypoints": "px", "rotated_boxes": "px", "angles": "rad"}
+"""By role, the unit of an output's values; others have none."""
 COPY_AGAIN = "copy the artifact again from where it was made, or export it again"
 """Remedy where something is damaged or missing."""
 
@@ -183,12 +186,15 @@ class EngineFacts(_Struct, frozen=True, kw_only=True):
 
 
 class Parity(_Struct, frozen=True, kw_only=True):
-    """Numeric agreement with the source on real or generated images."""
+    """Numeric agreement with the source on real or generated images.
+
+    ``errors`` holds the largest difference by role, in the unit of the values (``UNITS``). Of keypoints that is the one
+    of x and y; ``visibility`` has that of the third value.
+    """
 
     source: str
     images: Positive
-    max_box_error_px: NonNegative
-    max_score_error: NonNegative
+    errors: Annotated[dict[Name, NonNegative], msgspec.Meta(min_length=1, max_length=16)]
 
 
 class Accuracy(_Struct, frozen=True, kw_only=True):

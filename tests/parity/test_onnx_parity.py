@@ -24,8 +24,8 @@ def test_graph_agrees_with_pytorch(checkpoint_maker, scene_frames, tmp_path, sca
     artifact = onnx_from_checkpoint(checkpoint, tmp_path / "out", image_size=size, images=scene_frames[:2])
     parity = artifact.manifest.report.parity
     assert parity.images == 2
-    assert parity.max_box_error_px < 0.5  # random weights amplify rounding; trained ones are held to 0.001 below
-    assert parity.max_score_error < 2e-3
+    assert parity.errors["boxes"] < 0.5  # random weights amplify rounding; trained ones are held to 0.001 below
+    assert parity.errors["scores"] < 2e-3
     assert (artifact.manifest.input.height, artifact.manifest.input.width) == size
 
 
@@ -38,14 +38,14 @@ def test_parity_sees_one_wrong_row(tiny_onnx, scene_frames):
             return outputs
 
         parity = measure_parity(runtime.infer, wrong, tiny_onnx.manifest, scene_frames[:1], source="itself")
-        assert parity.max_box_error_px == pytest.approx(0.5, abs=1e-3)
+        assert parity.errors["boxes"] == pytest.approx(0.5, abs=1e-3)
         with pytest.raises(VerificationError, match=r"0\.5 px"):
             check_parity(parity)
 
 
 def test_the_source_s_own_rounding_widens_the_tolerance():
     def parity(px: float) -> Parity:
-        return Parity(source="x", images=1, max_box_error_px=px, max_score_error=0.0)
+        return Parity(source="x", images=1, errors={"boxes": px, "scores": 0.0})
 
     check_parity(parity(0.2), rounding=parity(0.05))
     with pytest.raises(VerificationError, match=r"at most 0\.25 px"):
@@ -69,5 +69,5 @@ def test_public_checkpoint(tmp_path):
     import_public(public).save(tmp_path / "bccd.safetensors")
     images = sorted((SHARED / "data" / "bccd" / "images" / "val").glob("*.jpg"))[:3]
     parity = onnx_from_checkpoint(tmp_path / "bccd.safetensors", tmp_path / "o", images=images).manifest.report.parity
-    assert parity.max_box_error_px < 1e-3
-    assert parity.max_score_error < 1e-5
+    assert parity.errors["boxes"] < 1e-3
+    assert parity.errors["scores"] < 1e-5

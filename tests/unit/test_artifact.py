@@ -95,13 +95,13 @@ def test_unlisted_file_is_not_handed_out(artifact: Artifact) -> None:
 
 
 def test_report_is_replaced_and_the_model_untouched(artifact: Artifact) -> None:
-    report = Report(parity=Parity(source="float", images=1, max_box_error_px=0.0, max_score_error=0.0))
+    report = Report(parity=Parity(source="float", images=1, errors={"boxes": 0.0, "scores": 0.0}))
     changed = with_report(artifact, report)
     assert Artifact.load(artifact.path) == changed
     assert changed.manifest.report == report
     assert changed.manifest.files == artifact.manifest.files
     with pytest.raises(ArtifactError):
-        with_report(artifact, Report(parity=Parity(source="", images=0, max_box_error_px=0.0, max_score_error=0.0)))
+        with_report(artifact, Report(parity=Parity(source="", images=0, errors={"boxes": 0.0, "scores": 0.0})))
     assert Artifact.load(artifact.path) == changed
 
 

@@ -69,7 +69,7 @@ def manifest(**changes: object) -> Manifest:
             float_groups=["model.2", "model.6.m.0.0.attn"],
         ),
         report=Report(
-            parity=Parity(source="checkpoint", images=4, max_box_error_px=0.01, max_score_error=1e-5),
+            parity=Parity(source="checkpoint", images=4, errors={"boxes": 0.01, "scores": 1e-5}),
             accuracy=Accuracy(
                 dataset="cells",
                 split="val",

@@ -44,7 +44,7 @@ def valid() -> dict[str, Any]:
             "reduced_range": True,
         },
         "report": {
-            "parity": {"source": "float", "images": 4, "max_box_error_px": 0.01, "max_score_error": 1e-5},
+            "parity": {"source": "float", "images": 4, "errors": {"boxes": 0.01, "scores": 1e-5}},
             "accuracy": {
                 "dataset": "data.yaml",
                 "split": "val",
@@ -224,7 +224,8 @@ def changed(path: str, value: Any) -> bytes:
         ("report.accuracy.ap", 1.5),
         ("report.accuracy.ap", -1),
         ("report.latency.median_ms", 0),
-        ("report.parity.max_box_error_px", -1),
+        ("report.parity.errors", {}),
+        ("report.parity.errors", {"boxes": -1}),
         ("report.parity.images", 0),
     ],
 )

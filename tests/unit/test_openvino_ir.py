@@ -33,7 +33,7 @@ def test_the_artifact_is_whole_and_says_how_well_it_agrees(tiny_openvino, tiny_o
     assert (manifest.format, manifest.precision) == ("openvino", "fp32")
     assert "openvino" in manifest.provenance.versions
     assert manifest.report.parity.source == "onnx fp32"
-    assert manifest.report.parity.max_box_error_px < 0.1
+    assert manifest.report.parity.errors["boxes"] < 0.1
     assert (manifest.input, manifest.outputs) == (tiny_onnx.manifest.input, tiny_onnx.manifest.outputs)
 
 
@@ -74,7 +74,7 @@ def test_half_precision_halves_the_weights_only(tiny_openvino, tiny_onnx, half, 
         assert runtime.manifest.precision == "fp16"
         assert len(runtime(scene_frames[0])) > 0
     verified = openvino_from_onnx(tiny_onnx, tmp_path / "verified", precision="fp16", images=scene_frames[:1])
-    assert 0 < verified.manifest.report.parity.max_score_error < 0.02
+    assert 0 < verified.manifest.report.parity.errors["scores"] < 0.02
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])

@@ -43,7 +43,7 @@ def test_what_the_device_builds_from_is_typed_onnx_and_was_compared(tiny_onnx, t
     assert manifest == artifact.manifest
     assert (manifest.format, manifest.precision, manifest.engine) == ("tensorrt", "fp16", None)
     assert manifest.report.parity.images == 2
-    assert 0 < manifest.report.parity.max_score_error < 0.2
+    assert 0 < manifest.report.parity.errors["scores"] < 0.2
     assert read_embedded_manifest(artifact.model_file).format == "tensorrt"
     types = {item.data_type for item in onnx.load(artifact.model_file).graph.initializer if ".conv.weight" in item.name}
     assert types == {onnx.TensorProto.FLOAT16}
@@ -103,7 +103,7 @@ def test_pixels_and_batches_are_compared_in_their_own_form(tiny_onnx, tmp_path, 
     artifact = tensorrt_from_onnx(tiny_onnx, tmp_path / "t", replace(ON_DEVICE, form=form), images=scene_frames[:1])
     spec = artifact.manifest.input
     assert (spec.dtype, spec.layout, spec.color, spec.min_batch, spec.batch) == ("uint8", "NHWC", "BGR", 1, 3)
-    assert artifact.manifest.report.parity.max_box_error_px < 0.02
+    assert artifact.manifest.report.parity.errors["boxes"] < 0.02
 
 
 def test_the_plugins_numbers_are_not_claimed(tiny_onnx, tmp_path, scene_frames):
@@ -265,7 +265,7 @@ def test_an_engine_that_runs_here_is_compared_itself(here, tiny_onnx, tmp_path, 
     if "candidates" in form:
         assert report.parity is None  # its detections were compared
     else:
-        assert 0 < report.parity.max_score_error < 0.2
+        assert 0 < report.parity.errors["scores"] < 0.2
 
 
 @pytest.mark.filterwarnings("ignore:a warning")

@@ -163,7 +163,7 @@ def test_float16_is_as_close_as_half_precision_allows(float_source, images, atte
     content, _ = made(float_source, attention=attention, batch=4)
     found = run(content, images)
     boxes, scores = largest_difference(found, float_source.outputs)
-    check_half_parity(Parity(source="hub", images=4, max_box_error_px=boxes, max_score_error=scores))
+    check_half_parity(Parity(source="hub", images=4, errors={"boxes": boxes, "scores": scores}))
     assert boxes > 1e-3  # else it did not compute in half precision
     assert {output.dtype for output in found} == {np.dtype(np.float32)}
     types = types_of(content)
@@ -511,7 +511,7 @@ def test_what_half_precision_cannot_hold_stays_float32(float_source, frames, ima
                 run(made(source, attention=attention, batch=4, **form)[0], images), source.outputs
             )
         )
-        return Parity(source="hub", images=4, max_box_error_px=boxes, max_score_error=scores)
+        return Parity(source="hub", images=4, errors={"boxes": boxes, "scores": scores})
 
     with pytest.raises(VerificationError):
         check_half_parity(parity())

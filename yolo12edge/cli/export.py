@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..artifact import Artifact
     from ..calibration.placement import Target
     from ..exporters.tensorrt_engine import EngineMaker
+    from ..manifest import Parity
     from ._data import ExportData
 
 __all__ = ["export"]
@@ -289,12 +290,13 @@ def _list(artifacts: list[Artifact], stem: str) -> Table:
 
     title = f"Export of {stem}"
     table = Table(title=Text(title), title_justify="left", min_width=len(title))
-    for heading in ("", "files", "boxes differ", "scores differ", "AP50-95", "of the source"):
+    roles = list(next((own.errors for one in artifacts if (own := one.manifest.report.parity)), {}))
+    for heading in ("", "files", *(f"{_spoken(role)} differ" for role in roles), "AP50-95", "of the source"):
         table.add_column(heading, justify="right" if heading else "left")
     for artifact in artifacts:
         parity, accuracy = artifact.manifest.report.parity, artifact.manifest.report.accuracy
         values = [artifact.path.name.removeprefix(f"{stem}-"), f"{_bytes(artifact) / 1e6:.2f} MB"]
-        values += [f"{parity.max_box_error_px:.2g} px", f"{parity.max_score_error:.2g}"] if parity else ["", ""]
+        values += [_error(parity, role, digits=2) for role in roles]
         values += [f"{accuracy.ap:.4f}", f"{accuracy.reference_ap:.4f}"] if accuracy else ["", ""]
         table.add_row(*map(Text, values))
     return table
@@ -326,10 +328,11 @@ def _table(artifacts: list[Artifact]) -> Table:
     row("model files", {artifact.path.name: f"{_bytes(artifact) / 1e6:.2f} MB" for artifact in artifacts})
     parities = {artifact.path.name: parity for artifact in artifacts if (parity := artifact.manifest.report.parity)}
     if parities:
-        images = next(iter(parities.values())).images
-        boxes = {name: f"{parity.max_box_error_px:.1g} px" for name, parity in parities.items()}
-        row(f"boxes differ from the source by, {images} images", boxes)
-        row("scores differ by", {name: f"{parity.max_score_error:.1g}" for name, parity in parities.items()})
+        first = next(iter(parities.values()))
+        for index, role in enumerate(first.errors):
+            how = "by" if index else f"from the source by, {first.images} images"
+            errors = {name: _error(parity, role, digits=1) for name, parity in parities.items()}
+            row(f"{_spoken(role)} differ {how}", errors)
     if accuracy := last.accuracy:
         where = f"{accuracy.dataset} {accuracy.split}, {accuracy.images} images"
         row(f"AP50-95, {where}", {reference: f"{accuracy.reference_ap:.4f}", own: f"{accuracy.ap:.4f}"})
@@ -344,6 +347,19 @@ def _table(artifacts: list[Artifact]) -> Table:
         times = {reference: f"{latency.reference_median_ms:.2f} ms", own: f"{latency.median_ms:.2f} ms"}
         row(f"engine, median; {where}", times)
     return table
+
+
+def _spoken(role: str) -> str:
+    return role.replace("_", " ")
+
+
+def _error(parity: Parity | None, role: str, *, digits: int) -> str:
+    """Return how far an output is from the source's; nothing where that was not compared."""
+    from ..manifest import UNITS
+
+    if parity is None or role not in parity.errors:
+        return ""
+    return f"{parity.errors[role]:.{digits}g} {UNITS.get(role, '')}".rstrip()
 
 
 def _bytes(artifact: Artifact) -> int:

@@ -258,6 +258,8 @@ def _licence(weights_license: str | None) -> str:
 
 
 def _manifest_rows(manifest: Manifest, *, lone: bool) -> list[tuple[str, str]]:
+    from ..manifest import UNITS
+
     spec = manifest.input
     model = "foreign" if manifest.foreign else f"YOLO12{manifest.scale} ({manifest.variant})"
     rows = [
@@ -300,13 +302,8 @@ def _manifest_rows(manifest: Manifest, *, lone: bool) -> list[tuple[str, str]]:
             )
         )
     if parity := manifest.report.parity:
-        rows.append(
-            (
-                "parity",
-                f"with {parity.source} on {parity.images} images: boxes within {parity.max_box_error_px:.3g} px, "
-                f"scores within {parity.max_score_error:.3g}",
-            )
-        )
+        errors = (f"{role} within {error:.3g} {UNITS.get(role, '')}".rstrip() for role, error in parity.errors.items())
+        rows.append(("parity", f"with {parity.source} on {parity.images} images: {', '.join(errors)}"))
     if agreement := manifest.report.agreement:
         rows.append(
             (

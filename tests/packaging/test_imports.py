@@ -52,6 +52,7 @@ PARTS = {
     "yolo12edge.imaging": "core",
     "yolo12edge.metrics": "metrics",
     "yolo12edge.nn": "nn",
+    "yolo12edge.nn.heads": "nn",
     "yolo12edge.reports": "core",
     "yolo12edge.runtimes": "runtimes",
     "yolo12edge.runtimes.cuda": "runtimes",

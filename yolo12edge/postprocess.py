@@ -12,7 +12,7 @@ from .detections import Detections
 from .errors import ArtifactError, InputError
 from .imaging.letterbox import Letterbox
 from .manifest import Manifest, Role
-from .tasks.detect import decode
+from .tasks import decode
 from .thresholds import Thresholds
 
 __all__ = ["Postprocessor"]
@@ -30,6 +30,7 @@ class Postprocessor:
     """
 
     def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
         self._outputs = {output.role: output for output in manifest.outputs}
         self._nms_iou = manifest.nms_iou
 
@@ -42,15 +43,14 @@ class Postprocessor:
         """Read the outputs of one batch.
 
         Args:
-            outputs: By name as in the manifest: boxes, shape (batch, 4, candidates), and scores, shape
-                (batch, classes, candidates); or both in one, as foreign models have it.
+            outputs: By name, each with the shape that the manifest says but for the batch.
             letterboxes: Geometry of each image, as the ``Preprocessor`` gave it. May be fewer than
                 the batch, whose last images are padding then.
             thresholds: What counts as a detection.
 
         Returns:
             One ``Detections`` an image, best first, clipped to the frame. What lies wholly in the
-            letterbox padding is left out.
+            letterbox padding is left out. What it holds besides boxes depends on the task.
 
         Raises:
             ArtifactError: If an output is missing or its shape is not the manifest's.
@@ -63,19 +63,19 @@ class Postprocessor:
                 expected=f"at most {self._nms_iou}",
                 remedy="ask for no more than that, or export it again with another --nms, or without",
             )
-        if "fused" in self._outputs:
-            fused = self._output(outputs, "fused")
-            boxes, scores = _corners(fused[:, :4]), fused[:, 4:]
-        else:
-            boxes, scores = self._output(outputs, "boxes"), self._output(outputs, "scores")
-        if len(boxes) != len(scores) or len(letterboxes) > len(boxes):
+        tensors = {role: self._output(outputs, role) for role in self._outputs}
+        fused = tensors.pop("fused", None)
+        if fused is not None:
+            tensors["boxes"], tensors["scores"] = _corners(fused[:, :4]), fused[:, 4:]
+        images = {len(tensor) for tensor in tensors.values()}
+        if len(images) > 1 or len(letterboxes) > min(images):
             raise InputError(
-                f"boxes are of {len(boxes)} images, scores of {len(scores)} and letterboxes of {len(letterboxes)}",
+                f"outputs are of {' and '.join(map(str, sorted(images)))} images, letterboxes of {len(letterboxes)}",
                 expected="as many each",
             )
         return [
-            _in_source(decode(image_boxes, image_scores, thresholds), letterbox)
-            for image_boxes, image_scores, letterbox in zip(boxes, scores, letterboxes, strict=False)
+            decode(self._manifest, {role: tensor[index] for role, tensor in tensors.items()}, letterbox, thresholds)
+            for index, letterbox in enumerate(letterboxes)
         ]
 
     def _output(self, outputs: Mapping[str, npt.NDArray[Any]], role: Role) -> npt.NDArray[np.float32]:
@@ -85,10 +85,10 @@ class Postprocessor:
             raise ArtifactError(
                 f"the engine gave no output {spec.name!r} but {sorted(outputs)}", remedy="export the artifact again"
             )
-        if tensor.ndim != 3 or tensor.shape[1:] != spec.shape[1:]:
+        if tensor.ndim != len(spec.shape) or tensor.shape[1:] != spec.shape[1:]:
             raise ArtifactError(
                 f"output {spec.name!r} has shape {tensor.shape}",
-                expected=f"(batch, {spec.shape[1]}, {spec.shape[2]}) as in the manifest",
+                expected=f"({', '.join(('batch', *map(str, spec.shape[1:])))}) as in the manifest",
                 remedy="export the artifact again",
             )
         return np.asarray(tensor, np.float32)
@@ -99,10 +99,3 @@ def _corners(boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite is dropped later
         half = boxes[:, 2:] * np.float32(0.5)
         return np.concatenate((boxes[:, :2] - half, boxes[:, :2] + half), axis=1)
-
-
-def _in_source(detections: Detections, letterbox: Letterbox) -> Detections:
-    xyxy = letterbox.to_source(detections.xyxy)
-    inside = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
-    moved = Detections(xyxy, detections.confidence, detections.class_id)
-    return moved if inside.all() else moved[inside]

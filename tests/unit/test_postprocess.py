@@ -10,7 +10,7 @@ from yolo12edge.errors import ArtifactError, InputError
 from yolo12edge.imaging import box_iou, plan_letterbox
 from yolo12edge.manifest import InputSpec, Manifest, OutputSpec, Provenance
 from yolo12edge.postprocess import Postprocessor
-from yolo12edge.tasks import detect
+from yolo12edge.tasks import selection
 from yolo12edge.tasks.detect import decode
 from yolo12edge.thresholds import Thresholds
 
@@ -116,7 +116,7 @@ def test_the_cap_keeps_the_best_and_is_deterministic(monkeypatch: pytest.MonkeyP
     scores = rng.integers(1, 30, (3, 1000)).astype(np.float32) / 30  # ties at the limit
     thresholds = Thresholds(confidence=0.0, max_detections=150, multi_label=True)
     uncapped = decode(boxes, scores, thresholds)
-    monkeypatch.setattr(detect, "MAX_CANDIDATES", 150)
+    monkeypatch.setattr(selection, "MAX_CANDIDATES", 150)
     capped = decode(boxes, scores, thresholds)
     np.testing.assert_array_equal(capped.xyxy, uncapped.xyxy)
     np.testing.assert_array_equal(capped.class_id, uncapped.class_id)
@@ -184,7 +184,7 @@ def test_looking_at_the_best_few_first_changes_nothing(
     scores = rng.integers(0, 50, (3, 8400)).astype(np.float32) / 50  # many are equal
     thresholds = Thresholds(confidence=0.1, iou=0.5, max_detections=limit, class_agnostic=agnostic)
     found = decode(boxes, scores, thresholds)
-    monkeypatch.setattr(detect, "_FEW", 10**6)
+    monkeypatch.setattr(selection, "_FEW", 10**6)
     whole = decode(boxes, scores, thresholds)
     for name in ("xyxy", "confidence", "class_id"):
         np.testing.assert_array_equal(getattr(found, name), getattr(whole, name))

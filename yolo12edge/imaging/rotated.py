@@ -257,10 +257,11 @@ def _overlap(a: Floats, b: Floats) -> Floats:
     # The centre of ``a`` in the frame of ``b``, and the other way round.
     ax, ay = cos_b * x + sin_b * y, cos_b * y - sin_b * x
     bx, by = -(cos * ax + sin * ay), -(cos * ay - sin * ax)
-    shared = _inside(half_a, ax, ay, cos, sin, half_b)
+    shared: Floats = _inside(half_a, ax, ay, cos, sin, half_b)
     # Pieces of the border of ``b`` are found in the frame of ``a``; the integral is about ``b``'s centre here too.
     shared += _inside(half_b, bx, by, cos, -sin, half_a, origin=(bx, by))
-    return shared * size**2
+    shared *= size**2
+    return shared
 
 
 def _inside(

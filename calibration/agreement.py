@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ..detections import Detections
 from ..imaging.boxes import box_area
 from ..manifest import Manifest
+from ..metrics.for_detect import overlap
 from ..metrics.matching import candidate_pairs, match_pairs
 from ..metrics.target import Target
 from .results import Agreement
@@ -38,7 +39,7 @@ def agreement_of(own: Sequence[Detections], twin: Sequence[Detections]) -> Agree
     mine = [found[found.confidence >= CONFIDENCE] for found in own]
     theirs = [found[found.confidence >= CONFIDENCE] for found in twin]
     targets = [Target(found.xyxy, found.class_id, (1, 1)) for found in theirs]  # the size is not looked at
-    pairs = candidate_pairs(mine, targets, iou=_IOU, same_class=True)
+    pairs = candidate_pairs(mine, targets, overlap(), least=_IOU, same_class=True)
     closest_first = np.lexsort((pairs.target, pairs.detection, -pairs.iou))
     priority = np.empty_like(closest_first)
     priority[closest_first] = np.arange(len(closest_first))

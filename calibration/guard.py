@@ -43,7 +43,7 @@ class Verdict:
     agreement: Agreement
 
     def holds(self, max_map_drop: float) -> bool:
-        """Return whether the model loses no more than so many points of AP50-95.
+        """Return whether the model loses no more than so many points of its task's score.
 
         Without labels: whether it agrees with its twin as well as ``AGREEMENT_F1`` and ``AGREEMENT_SHIFT`` ask.
         """
@@ -51,7 +51,7 @@ class Verdict:
             if not self.agreement.reference_objects:
                 return False  # nothing was found, so nothing is known
             return self.agreement.f1 >= AGREEMENT_F1 and abs(self.agreement.score_shift) <= AGREEMENT_SHIFT
-        return 100 * (self.twin.metrics.ap - self.own.metrics.ap) <= max_map_drop
+        return 100 * (self.twin.metrics.score - self.own.metrics.score) <= max_map_drop
 
 
 def judge(

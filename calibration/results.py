@@ -97,7 +97,7 @@ class GuardResult:
         device: What it ran on.
         threads: CPU threads.
         simulated: Whether this machine is not the target: its arithmetic was simulated, and its speed is not known.
-        max_map_drop: Budget, points of AP50-95.
+        max_map_drop: Budget, points of the task's score.
         held: Whether the budget holds; without labels, whether the agreement is as good as ``guard`` asks.
         candidates: Of the tournament, in the order tried.
         sensitivity: One entry a group, the most sensitive first.
@@ -123,10 +123,10 @@ class GuardResult:
 
     @property
     def map_drop(self) -> float | None:
-        """Points of AP50-95 that INT8 costs; None without labels."""
+        """Points of the task's score that INT8 costs; None without labels."""
         if self.own is None or self.twin is None:
             return None
-        return 100 * (self.twin.metrics.ap - self.own.metrics.ap)
+        return 100 * (self.twin.metrics.score - self.own.metrics.score)
 
     @property
     def speedup(self) -> float | None:

@@ -15,6 +15,7 @@ from ...detections import Detections
 from ...errors import InputError
 from ...imaging.draw import draw_detections
 from ...imaging.images import read_image
+from ...metrics.for_detect import overlap
 from ...metrics.matching import candidate_pairs, match_pairs
 from ...metrics.target import Target
 from ..agreement import CONFIDENCE
@@ -99,7 +100,7 @@ class _Pair:
     @classmethod
     def of(cls, twin: Detections, own: Detections) -> _Pair:
         reference = Target(twin.xyxy, twin.class_id, (0, 0))
-        pairs = candidate_pairs([own], [reference], iou=0.5, same_class=True)
+        pairs = candidate_pairs([own], [reference], overlap(), least=0.5, same_class=True)
         closest_first = np.argsort(np.argsort(-pairs.iou, kind="stable"), kind="stable")
         partner = match_pairs(pairs, closest_first, detections=len(own), targets=len(twin))
         both = np.flatnonzero(partner >= 0)

@@ -20,7 +20,7 @@ from yolo12edge.calibration.results import Agreement, Candidate, GuardResult, Se
 from yolo12edge.detections import Detections
 from yolo12edge.errors import InputError
 from yolo12edge.manifest import Calibration, InputSpec, Manifest, OutputSpec, Provenance
-from yolo12edge.metrics import Evaluation, Target, evaluate_detections
+from yolo12edge.metrics import Evaluation, Measure, Target, evaluate_detections
 from yolo12edge.metrics.evaluate import StageTimes
 from yolo12edge.reports.formats import NONE, decimal, difference, digits_for, percent, times
 from yolo12edge.reports.markup import tag
@@ -120,7 +120,10 @@ def evaluations(names: tuple[str, ...] = NAMES, *, seen: int = 2) -> tuple[Evalu
         both[0].append(found if image != LOST else Detections.empty())
     times = StageTimes(np.ones(IMAGES), np.ones(IMAGES), 0.1)
     own, twin = (
-        Evaluation(evaluate_detections(found, targets, names), tuple(found), tuple(targets), times) for found in both
+        Evaluation(
+            evaluate_detections(found, targets, names), tuple(found), tuple(targets), times, Measure("detect", names)
+        )
+        for found in both
     )
     return own, twin
 

@@ -164,7 +164,8 @@ class FakeRuntime(ColourDetector):
     engine, device = "fake", "cpu"
 
     class manifest:
-        nms_iou = None
+        nms_iou = keypoints = None
+        task, multi_label = "detect", False
         class_names = CLASSES
         precision = "fp32"
 
@@ -209,7 +210,9 @@ def test_val_writes_and_prints(
 
 def test_a_model_that_suppresses_by_itself_is_asked_for_no_more(samples: list[Sample]) -> None:
     one, other = ColourDetector(), ColourDetector()
-    one.manifest = SimpleNamespace(nms_iou=0.5)  # type: ignore[attr-defined]
+    one.manifest = SimpleNamespace(  # type: ignore[attr-defined]
+        nms_iou=0.5, task="detect", class_names=CLASSES, keypoints=None, multi_label=False
+    )
     evaluate_pair(one, other, samples[:1], CLASSES)
     for detector in (one, other):
         assert [asked.iou for asked in detector.thresholds] == [0.5]

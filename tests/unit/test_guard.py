@@ -188,7 +188,7 @@ def test_groups_return_by_gain_for_each_ms_until_the_budget_holds(needed, return
 
 def verdict(own, twin, *, matched=100, shift=0.0, objects=100):
     agreement = Agreement(1, objects, objects, matched, 0.9, np.full(matched, shift, np.float32))
-    of = lambda ap: None if ap is None else SimpleNamespace(metrics=SimpleNamespace(ap=ap))  # noqa: E731
+    of = lambda ap: None if ap is None else SimpleNamespace(metrics=SimpleNamespace(score=ap))  # noqa: E731
     return Verdict(of(own), of(twin), agreement)
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..detections import Detections
+from . import for_detect
 from .matching import best_per_class, candidate_pairs, check_evaluable, match_pairs
+from .overlap import Overlap
 from .target import Target
 
-__all__ = ["DetectionCurves", "detection_curves"]
+__all__ = ["DetectionCurves", "detection_curves", "interpolate", "mean_over_classes", "middle_of_best"]
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 _RECALL_GRID = np.linspace(0.0, 1.0, 101)  # COCO's
 _CONFIDENCE_GRID = np.linspace(0.0, 1.0, 1001).round(3)  # 0.348, not 0.34800000000000003
@@ -35,6 +39,10 @@ class DetectionCurves:
             NaN where there is no detection.
         recall: Shape (classes, 1001): share of objects that are found.
         f1: Shape (classes, 1001): harmonic mean of both, 0 where nothing is found.
+        right: int64, shape (classes, 1001): number of right detections at each threshold; of all classes.
+        wrong: int64, shape (classes, 1001): number of wrong ones; of all classes.
+        instances: int64, shape (classes,): number of objects.
+        measure: What the overlap is, such as ``IoU``; empty where nothing overlaps, as of classes of whole images.
     """
 
     class_names: tuple[str, ...]
@@ -45,6 +53,15 @@ class DetectionCurves:
     precision: Floats
     recall: Floats
     f1: Floats
+    right: Ints
+    wrong: Ints
+    instances: Ints
+    measure: str = "IoU"
+
+    @property
+    def condition(self) -> str:
+        """When a detection counts as right besides its class, such as ``IoU 0.50``; or empty."""
+        return f"{self.measure} {self.iou:.2f}" if self.measure else ""
 
     @property
     def best_index(self) -> int | None:
@@ -55,10 +72,15 @@ class DetectionCurves:
         mean = mean_over_classes(self.f1)
         if np.isnan(mean).all():
             return None
-        first = int(mean.argmax())
-        worse = np.flatnonzero(mean[first:] < mean[first])
-        last = first + int(worse[0]) - 1 if worse.size else len(mean) - 1
-        return (first + last) // 2
+        return middle_of_best(mean)
+
+
+def middle_of_best(values: npt.NDArray[np.number[Any]]) -> int:
+    """Return the middle of the first run of equal values that are the largest."""
+    first = int(values.argmax())
+    worse = np.flatnonzero(values[first:] < values[first])
+    last = first + int(worse[0]) - 1 if worse.size else len(values) - 1
+    return (first + last) // 2
 
 
 def mean_over_classes(curves: Floats) -> Floats:
@@ -74,6 +96,7 @@ def detection_curves(
     targets: Sequence[Target],
     class_names: Sequence[str],
     *,
+    overlap: Overlap | None = None,
     iou: float = 0.5,
 ) -> DetectionCurves:
     """Compute the curves of every class, matching as COCO does.
@@ -82,46 +105,65 @@ def detection_curves(
         predictions: Detections per image, in source pixels.
         targets: Labelled objects per image, in source pixels.
         class_names: Names by class index.
+        overlap: How detections and objects are compared; by their boxes if left out.
         iou: Least overlap at which a detection counts as right.
 
     Raises:
         InputError: If predictions and targets do not belong together.
     """
     check_evaluable(predictions, targets, len(class_names))
+    overlap = overlap or for_detect.overlap()
     kept = [best_per_class(found) for found in predictions]
-    merged = Detections.merge(kept)
-    instances = np.bincount(
-        np.concatenate([np.zeros(0, np.int64), *(target.class_id for target in targets)]), minlength=len(class_names)
-    )
+    found_class = np.concatenate([np.zeros(0, np.int64), *(found.class_id for found in kept)])
+    true_class = np.concatenate([np.zeros(0, np.int64), *(target.class_id for target in targets)])
+    ignored = np.concatenate([np.zeros(0, np.bool_), *(overlap.ignored(target) for target in targets)])
+    instances = np.bincount(true_class[~ignored], minlength=len(class_names))
 
-    order = np.argsort(-merged.confidence, kind="stable")
+    confidences = np.concatenate([np.zeros(0, np.float32), *(found.confidence for found in kept)])
+    order = np.argsort(-confidences, kind="stable")
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
-    pairs = candidate_pairs(kept, targets, iou=iou, same_class=True)
-    matched = match_pairs(pairs, rank[pairs.detection], detections=len(merged), targets=int(instances.sum()))
+    pairs = candidate_pairs(kept, targets, overlap, least=iou, same_class=True).ignoring(ignored)
+    matched = match_pairs(pairs, rank[pairs.detection], detections=len(rank), targets=len(true_class))
+    # what was matched with an ignored object is neither right nor wrong
+    order = order[~np.append(ignored, False)[matched[order]]]
 
     classes = len(class_names)
     precision_at_recall = np.full((classes, len(_RECALL_GRID)), np.nan)
+    right_above, wrong_above = (np.zeros((classes, len(_CONFIDENCE_GRID)), np.int64) for _ in range(2))
     precision, recall, f1 = (np.full((classes, len(_CONFIDENCE_GRID)), np.nan) for _ in range(3))
-    right, confidence, class_id = matched[order] >= 0, merged.confidence[order], merged.class_id[order]
-    for index in np.flatnonzero(instances):
+    right, confidence, class_id = matched[order] >= 0, confidences[order], found_class[order]
+    for index in range(classes):
         own = class_id == index
         found = np.cumsum(right[own])
-        count = np.arange(1, len(found) + 1)
-        precision_at_recall[index] = _interpolate(found / instances[index], found / count)
-
         # detections at or above each threshold; float32 on both sides, or 0.9 would miss a confidence of 0.9
         above = np.searchsorted(-confidence[own], -_CONFIDENCE_GRID.astype(np.float32), side="right")
         found_above = np.append(0, found)[above]
+        right_above[index], wrong_above[index] = found_above, above - found_above
+        if not instances[index]:
+            continue
+        count = np.arange(1, len(found) + 1)
+        precision_at_recall[index] = interpolate(found / instances[index], found / count)
         precision[index] = np.where(above > 0, found_above / np.maximum(above, 1), np.nan)
         recall[index] = found_above / instances[index]
         f1[index] = 2 * found_above / (above + instances[index])
     return DetectionCurves(
-        tuple(class_names), iou, _RECALL_GRID, precision_at_recall, _CONFIDENCE_GRID, precision, recall, f1
+        tuple(class_names),
+        iou,
+        _RECALL_GRID,
+        precision_at_recall,
+        _CONFIDENCE_GRID,
+        precision,
+        recall,
+        f1,
+        right_above,
+        wrong_above,
+        instances,
+        measure=overlap.name,
     )
 
 
-def _interpolate(recall: Floats, precision: Floats) -> Floats:
-    """Return the best precision at each recall of the grid or beyond, 0 past the last recall."""
+def interpolate(recall: Floats, precision: Floats) -> Floats:
+    """Return the best precision at each of COCO's 101 recalls or beyond, 0 past the last recall reached."""
     envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
     return envelope[np.searchsorted(recall, _RECALL_GRID, side="left")]

@@ -1,4 +1,4 @@
-"""Average precision of detections, as COCO defines it, through faster-coco-eval."""
+"""Accuracy of what is detected in an image (boxes, masks, keypoints, oriented boxes), as COCO defines it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ..detections import Detections
-from ..errors import MissingDependencyError
+from ..manifest import Task
+from . import for_detect
 from .curves import DetectionCurves, detection_curves, mean_over_classes
-from .matching import best_per_class, check_evaluable
+from .matching import check_evaluable
+from .overlap import Overlap
 from .target import Target
 
-__all__ = ["ClassMetrics", "DetectionMetrics", "evaluate_detections"]
+__all__ = ["ClassMetrics", "DetectionMetrics", "evaluate_detections", "json_ready"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -45,12 +47,17 @@ class ClassMetrics:
     recall: float
     f1: float
 
+    def figures(self) -> dict[str, float]:
+        """Return what is also among the details of all classes together."""
+        return {"AP50-95": self.ap, "AP50": self.ap50}
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DetectionMetrics:
     """Accuracy over all images; shares in [0, 1], means over the classes that have labelled objects.
 
-    A value is NaN where there is nothing to measure it on (no object of that size, for instance).
+    Overlap is that of the task: IoU of boxes, masks or rotated boxes, or similarity of keypoints. A value is NaN where
+    there is nothing to measure it on (no object of that size, for instance).
 
     Attributes:
         images: Number of images.
@@ -70,6 +77,9 @@ class DetectionMetrics:
         f1: Mean of the classes' harmonic means of the two.
         per_class: One entry per class, by class index.
         curves: The curves at overlap 0.50.
+        task: What was evaluated.
+        kind: What the overlap is of, such as ``mask``.
+        box: Accuracy of the boxes alone, where the task has more than them; else None.
     """
 
     images: int
@@ -89,16 +99,55 @@ class DetectionMetrics:
     f1: float
     per_class: tuple[ClassMetrics, ...]
     curves: DetectionCurves
+    task: Task = "detect"
+    kind: str = "box"
+    box: DetectionMetrics | None = None
+
+    @property
+    def figure(self) -> str:
+        """The name of the score."""
+        return f"{self.kind} AP50-95"
+
+    @property
+    def score(self) -> float:
+        """The one number that models of the task are compared by, 0 to 1; NaN without labelled objects."""
+        return self.ap
+
+    def figures(self) -> dict[str, float]:
+        """Return the numbers that people look at by their names, the score first."""
+        return {self.figure: self.ap, **self.details()}
+
+    def details(self) -> dict[str, float]:
+        """Return what a report says besides the score."""
+        boxes = {} if self.box is None else {"box AP50-95": self.box.ap, "box AP50": self.box.ap50}
+        return {"AP50": self.ap50, "AP75": self.ap75, **boxes}
+
+    def columns(self) -> dict[str, float]:
+        """Return the numbers that a table of epochs has, by the names of its columns."""
+        boxes = {} if self.box is None else {"box_ap": self.box.ap, "box_ap50": self.box.ap50}
+        names = ("ap", "ap50", "ap75")
+        return {**{name: getattr(self, name) for name in names}, **boxes, **_at_best(self)}
+
+    @property
+    def decision(self) -> str:
+        """What precision, recall and F1 are of."""
+        return f"confidence {self.confidence:.3f} and {self.curves.condition}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return all but the curves, ready for JSON: NaN becomes None."""
-        result = _json_ready(self, skip=("per_class", "curves"))
-        result["per_class"] = [_json_ready(entry) for entry in self.per_class]
+        result = {**json_ready(self, skip=("per_class", "curves", "box")), "figure": self.figure}
+        result["per_class"] = [json_ready(entry) for entry in self.per_class]
+        result["box"] = None if self.box is None else self.box.to_dict()
         return result
 
 
 def evaluate_detections(
-    predictions: Sequence[Detections], targets: Sequence[Target], class_names: Sequence[str]
+    predictions: Sequence[Detections],
+    targets: Sequence[Target],
+    class_names: Sequence[str],
+    *,
+    overlap: Overlap | None = None,
+    box: DetectionMetrics | None = None,
 ) -> DetectionMetrics:
     """Score detections against labelled objects.
 
@@ -107,14 +156,18 @@ def evaluate_detections(
             precision needs them.
         targets: Labelled objects per image, in source pixels, in the same order.
         class_names: Names by class index.
+        overlap: How the two are compared; by their boxes if left out.
+        box: How accurate the boxes alone are, to keep beside the rest.
 
     Raises:
-        InputError: If predictions and targets do not belong together.
+        InputError: If predictions and targets do not belong together or lack what is compared.
         MissingDependencyError: If faster-coco-eval is not installed.
     """
+    overlap = overlap or for_detect.overlap()
     check_evaluable(predictions, targets, len(class_names))
-    precision, recall = _coco_tables(predictions, targets, len(class_names))
-    curves = detection_curves(predictions, targets, class_names)
+    tables = overlap.tables(predictions, targets, len(class_names))
+    precision, recall = tables.precision, tables.recall
+    curves = detection_curves(predictions, targets, class_names, overlap=overlap)
     best = curves.best_index
     at_best = {
         name: np.full(len(class_names), np.nan) if best is None else getattr(curves, name)[:, best]
@@ -127,8 +180,8 @@ def evaluate_detections(
             name=name,
             images=int(images[index]),
             instances=int(instances[index]),
-            ap=_mean(precision[:, :, index, 0, -1]),
-            ap50=_mean(precision[0, :, index, 0, -1]),
+            ap=_mean(precision[:, :, index, 0]),
+            ap50=_mean(precision[0, :, index, 0]),
             **{key: float(values[index]) for key, values in at_best.items()},
         )
         for index, name in enumerate(class_names)
@@ -136,90 +189,27 @@ def evaluate_detections(
     return DetectionMetrics(
         images=len(targets),
         instances=int(instances.sum()),
-        ap=_mean(precision[:, :, :, 0, -1]),
-        ap50=_mean(precision[0, :, :, 0, -1]),
-        ap75=_mean(precision[5, :, :, 0, -1]),
-        ap_small=_mean(precision[:, :, :, 1, -1]),
-        ap_medium=_mean(precision[:, :, :, 2, -1]),
-        ap_large=_mean(precision[:, :, :, 3, -1]),
-        ar1=_mean(recall[:, :, 0, 0]),
-        ar10=_mean(recall[:, :, 0, 1]),
-        ar100=_mean(recall[:, :, 0, 2]),
+        ap=_mean(precision[:, :, :, 0]),
+        ap50=_mean(precision[0, :, :, 0]),
+        ap75=_mean(precision[5, :, :, 0]),
+        ap_small=_mean(precision[:, :, :, 1]),
+        ap_medium=_mean(precision[:, :, :, 2]),
+        ap_large=_mean(precision[:, :, :, 3]),
+        ar1=_mean(recall[:, :, 0]),
+        ar10=_mean(recall[:, :, 1]),
+        ar100=_mean(recall[:, :, 2]),
         confidence=math.nan if best is None else float(curves.confidence[best]),
         **{key: float(mean_over_classes(values[:, None])[0]) for key, values in at_best.items()},
         per_class=per_class,
         curves=curves,
+        task=overlap.task,
+        kind=overlap.kind,
+        box=box,
     )
 
 
-def _coco_tables(
-    predictions: Sequence[Detections], targets: Sequence[Target], num_classes: int
-) -> tuple[Floats, Floats]:
-    """Return COCO's precision (10, 101, classes, 4, 3) and recall (10, classes, 4, 3); -1 where undefined.
-
-    Axes: overlap threshold 0.50 … 0.95; recall 0 … 1; class; all, small, medium, large objects;
-    at most 1, 10, 100 detections of a class in an image.
-    """
-    precision, recall = np.full((10, 101, num_classes, 4, 3), -1.0), np.full((10, num_classes, 4, 3), -1.0)
-    # One class at a time: COCO's classes do not touch each other, and its objects are dictionaries of over 1 KB each.
-    kept = [best_per_class(found) for found in predictions]
-    merged = Detections.merge(kept)
-    found = _Boxes(_image_index(kept), merged.class_id, merged.xyxy, merged.confidence)
-    boxes = np.concatenate([np.zeros((0, 4), np.float32), *(target.boxes for target in targets)])
-    class_id = np.concatenate([np.zeros(0, np.int64), *(target.class_id for target in targets)])
-    truth = _Boxes(_image_index(targets), class_id, boxes, None)
-    for index in np.unique(class_id):
-        evaluation = _coco_evaluation(found.annotations(index), truth.annotations(index))
-        precision[:, :, index] = evaluation["precision"][:, :, 0]
-        recall[:, index] = evaluation["recall"][:, 0]
-    return precision, recall
-
-
-def _coco_evaluation(found: list[dict[str, Any]], truth: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return what COCO's evaluation accumulates for one class."""
-    try:
-        from faster_coco_eval import COCO, COCOeval_faster
-    except ImportError as error:
-        raise MissingDependencyError("faster-coco-eval", extra="val", purpose="to compute average precision") from error
-    images = sorted({annotation["image_id"] for annotation in (*found, *truth)})  # the others change nothing
-    common = {"images": [{"id": image} for image in images], "categories": [{"id": 0, "name": ""}]}
-    evaluation = COCOeval_faster(
-        COCO({**common, "annotations": truth}), COCO({**common, "annotations": found}), iouType="bbox"
-    )
-    evaluation.evaluate()
-    evaluation.accumulate()
-    accumulated: dict[str, Any] = evaluation.eval
-    return accumulated
-
-
-def _image_index(parts: Sequence[Detections] | Sequence[Target]) -> npt.NDArray[np.int64]:
-    """Return the image of each object of all images laid end to end."""
-    return np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Boxes:
-    """Objects of all images laid end to end."""
-
-    image: npt.NDArray[np.int64]
-    class_id: npt.NDArray[np.int64]
-    xyxy: npt.NDArray[np.float32]
-    confidence: npt.NDArray[np.float32] | None
-
-    def annotations(self, class_id: int) -> list[dict[str, Any]]:
-        """Return the objects of one class as COCO has them; their numbers start at 1, 0 would mean "not matched"."""
-        own = np.flatnonzero(self.class_id == class_id)
-        xywh = self.xyxy[own].astype(np.float64)
-        # a negative area would hide the box from COCO
-        xywh[:, 2:] = np.maximum(xywh[:, 2:] - xywh[:, :2], 0.0)
-        result: list[dict[str, Any]] = [
-            {"id": number, "image_id": image, "category_id": 0, "bbox": box, "area": box[2] * box[3]}
-            for number, (image, box) in enumerate(zip(self.image[own].tolist(), xywh.tolist(), strict=True), start=1)
-        ]
-        if self.confidence is not None:
-            for annotation, score in zip(result, self.confidence[own].tolist(), strict=True):
-                annotation["score"] = score
-        return result
+def _at_best(metrics: DetectionMetrics) -> dict[str, float]:
+    return {name: getattr(metrics, name) for name in ("precision", "recall", "f1")}
 
 
 def _count(class_ids: Sequence[npt.NDArray[np.int64]], num_classes: int) -> npt.NDArray[np.int64]:
@@ -232,6 +222,7 @@ def _mean(values: Floats) -> float:
     return float(defined.mean()) if defined.size else math.nan
 
 
-def _json_ready(record: Any, *, skip: tuple[str, ...] = ()) -> dict[str, Any]:
+def json_ready(record: Any, *, skip: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return the fields of a dataclass but some, with None for NaN."""
     values = {field.name: getattr(record, field.name) for field in fields(record) if field.name not in skip}
     return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -13,8 +13,8 @@ import numpy.typing as npt
 from ..detections import Detections
 from ..imaging.images import read_image
 from ..thresholds import Thresholds
-from .detection import DetectionMetrics, evaluate_detections
 from .target import Target
+from .tasks import Measure, Metrics
 
 if TYPE_CHECKING:
     from ..data.dataset import Sample
@@ -68,12 +68,14 @@ class Evaluation:
         predictions: What it found, per image, in source pixels.
         targets: What is labelled, per image, in source pixels.
         times: Where the time went.
+        measure: What was measured.
     """
 
-    metrics: DetectionMetrics
+    metrics: Metrics
     predictions: tuple[Detections, ...]
     targets: tuple[Target, ...]
     times: StageTimes
+    measure: Measure
 
 
 def evaluate_runtime(
@@ -81,6 +83,7 @@ def evaluate_runtime(
     samples: Sequence[Sample],
     class_names: Sequence[str],
     *,
+    measure: Measure | None = None,
     thresholds: Thresholds = EVAL_THRESHOLDS,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -90,6 +93,7 @@ def evaluate_runtime(
         runtime: The detector.
         samples: Labelled images.
         class_names: Names by class index, the same for detector and labels.
+        measure: What to measure; if left out, what the detector's manifest says it does, or detection without one.
         thresholds: What the detector keeps.
         progress: Told how far it is.
 
@@ -97,7 +101,7 @@ def evaluate_runtime(
         InputError: If an image cannot be read, or a class is out of range.
         MissingDependencyError: If faster-coco-eval is not installed.
     """
-    return _evaluate((runtime,), samples, class_names, thresholds, progress)[0]
+    return _evaluate((runtime,), samples, class_names, measure, thresholds, progress)[0]
 
 
 def evaluate_pair(
@@ -106,6 +110,7 @@ def evaluate_pair(
     samples: Sequence[Sample],
     class_names: Sequence[str],
     *,
+    measure: Measure | None = None,
     thresholds: Thresholds = EVAL_THRESHOLDS,
     progress: Progress | None = None,
 ) -> tuple[Evaluation, Evaluation]:
@@ -114,7 +119,7 @@ def evaluate_pair(
     Which of the two goes first alternates from image to image, so that their times compare fairly.
     Arguments and errors are those of ``evaluate_runtime``.
     """
-    one, other = _evaluate((first, second), samples, class_names, thresholds, progress)
+    one, other = _evaluate((first, second), samples, class_names, measure, thresholds, progress)
     return one, other
 
 
@@ -122,9 +127,11 @@ def _evaluate(
     detectors: Sequence[Detector],
     samples: Sequence[Sample],
     class_names: Sequence[str],
+    measure: Measure | None,
     thresholds: Thresholds,
     progress: Progress | None,
 ) -> list[Evaluation]:
+    measure = measure or _measure_of(detectors[0], class_names)
     for detector in detectors:  # all are asked for the same: what each can give
         thresholds = thresholds.within(getattr(getattr(detector, "manifest", None), "nms_iou", None))
     targets: list[Target] = []
@@ -136,7 +143,7 @@ def _evaluate(
         image = read_image(sample.image)
         read_ms[index] = (time.perf_counter() - start) * 1e3
         height, width = image.shape[:2]
-        targets.append(Target.from_normalised(sample.boxes, sample.class_id, (height, width)))
+        targets.append(Target.of(sample, (height, width)))
         turns = range(len(detectors))
         for turn in turns if index % 2 == 0 else reversed(turns):
             start = time.perf_counter()
@@ -148,7 +155,14 @@ def _evaluate(
     evaluations = []
     for found, spent in zip(predictions, detect_ms, strict=True):
         start = time.perf_counter()
-        metrics = evaluate_detections(found, targets, class_names)
+        metrics = measure.evaluate(found, targets)
         times = StageTimes(read_ms, spent, time.perf_counter() - start)
-        evaluations.append(Evaluation(metrics, tuple(found), tuple(targets), times))
+        evaluations.append(Evaluation(metrics, tuple(found), tuple(targets), times, measure))
     return evaluations
+
+
+def _measure_of(detector: Detector, class_names: Sequence[str]) -> Measure:
+    manifest = getattr(detector, "manifest", None)
+    return (
+        Measure("detect", class_names) if manifest is None else replace(Measure.of(manifest), class_names=class_names)
+    )

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..detections import Detections
 from ..errors import InputError
-from ..imaging.boxes import box_iou
+from .overlap import Overlap
 from .target import Target
 
-__all__ = ["MAX_PER_CLASS", "Pairs", "best_per_class", "candidate_pairs", "check_evaluable", "match_pairs"]
+__all__ = [
+    "MAX_PER_CLASS",
+    "Pairs",
+    "best_per_class",
+    "candidate_pairs",
+    "check_evaluable",
+    "closest_first",
+    "match_pairs",
+]
 
 MAX_PER_CLASS = 100  # COCO scores at most this many detections of one class in one image
 
@@ -27,12 +36,21 @@ class Pairs:
     Attributes:
         detection: int64, shape (p,), index into the detections of all images laid end to end.
         target: int64, shape (p,), index into the labelled objects of all images laid end to end.
-        iou: float32, shape (p,), overlap of the two.
+        iou: Shape (p,), overlap of the two, of whatever kind.
     """
 
     detection: Ints
     target: Ints
-    iou: npt.NDArray[np.float32]
+    iou: npt.NDArray[np.floating[Any]]
+
+    def ignoring(self, ignored: npt.NDArray[np.bool_]) -> Pairs:
+        """Return the pairs so that a detection takes an ignored object (one flag each) only if no other is left."""
+        return Pairs(self.detection, self.target, self.iou - 2 * ignored[self.target])
+
+    def least(self, iou: float) -> Pairs:
+        """Return the pairs that overlap by so much or more."""
+        near = self.iou >= iou
+        return Pairs(self.detection[near], self.target[near], self.iou[near])
 
 
 def check_evaluable(predictions: Sequence[Detections], targets: Sequence[Target], num_classes: int) -> None:
@@ -74,35 +92,44 @@ def best_per_class(found: Detections, limit: int = MAX_PER_CLASS) -> Detections:
 
 
 def candidate_pairs(
-    predictions: Sequence[Detections], targets: Sequence[Target], *, iou: float, same_class: bool
+    predictions: Sequence[Detections], targets: Sequence[Target], overlap: Overlap, *, least: float, same_class: bool
 ) -> Pairs:
-    """Find all pairs within one image that overlap by ``iou`` or more.
+    """Find all pairs within one image that overlap by ``least`` or more.
 
     Args:
         predictions: Detections per image.
         targets: Labelled objects per image.
-        iou: Least overlap, in [0, 1].
+        overlap: How they are compared.
+        least: Least overlap, in [0, 1].
         same_class: Whether both must be of the same class.
     """
     detection: list[Ints] = []
     target: list[Ints] = []
-    overlap: list[npt.NDArray[np.float32]] = []
+    overlaps: list[npt.NDArray[np.floating[Any]]] = []
     first_detection = first_target = 0
     for found, truth in zip(predictions, targets, strict=True):
         if len(found) and len(truth):
-            table = box_iou(found.xyxy, truth.boxes)
-            near = table >= iou
+            table = overlap.table(found, truth)
+            near = table >= least
             if same_class:
                 near &= found.class_id[:, None] == truth.class_id[None, :]
             row, column = np.nonzero(near)
             detection.append(row + first_detection)
             target.append(column + first_target)
-            overlap.append(table[row, column])
+            overlaps.append(table[row, column])
         first_detection += len(found)
         first_target += len(truth)
     if not detection:
         return Pairs(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
-    return Pairs(np.concatenate(detection), np.concatenate(target), np.concatenate(overlap))
+    return Pairs(np.concatenate(detection), np.concatenate(target), np.concatenate(overlaps))
+
+
+def closest_first(pairs: Pairs) -> Ints:
+    """Return a priority for each pair, for ``match_pairs``: those that overlap most are matched first."""
+    order = np.lexsort((pairs.target, pairs.detection, -pairs.iou))
+    priority = np.empty_like(order)
+    priority[order] = np.arange(len(order))
+    return priority
 
 
 def match_pairs(pairs: Pairs, priority: Ints, *, detections: int, targets: int) -> Ints:

@@ -27,9 +27,9 @@ __all__ = [
 ]
 
 _STAGE = re.compile(r"model\.(\d+)(?:\.|$)")
-# Boxes and scores come out of these; quantized they cost most of the accuracy for a small share of the time.
-_HEAD_LAST = re.compile(r"model\.\d+\.cv[23]\.\d+\.2")
-_GROUP = re.compile(r"model\.\d+(?:\.cv[23]\.\d+(?=\.\d)|\.m\.\d+\.\d+\.(?:attn|mlp)|\.m\.\d+)?")
+# The outputs come out of these; quantized they cost most of the accuracy for a small share of the time.
+_HEAD_LAST = re.compile(r"model\.\d+\.(?:cv[234]\.\d+\.2|proto\.cv3\.conv|linear)")
+_GROUP = re.compile(r"model\.\d+(?:\.cv[234]\.\d+(?=\.\d)|\.proto(?=\.)|\.m\.\d+\.\d+\.(?:attn|mlp)|\.m\.\d+)?")
 
 # Operators whose inputs and outputs some placement quantizes; the rest of the body only moves values.
 _ARITHMETIC = frozenset({"Conv", "Mul", "Add", "Concat", "Resize", "MaxPool", "MatMul", "Gemm", "Softmax"})

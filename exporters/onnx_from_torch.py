@@ -58,7 +58,7 @@ def onnx_from_checkpoint(
         raise MissingDependencyError(error.name or "onnx", extra="export", purpose="to export to ONNX") from error
     from ..checkpoint import Checkpoint
     from ..nn import deploy_form
-    from .onnx_network import write_detector
+    from .onnx_network import write_network
     from .onnx_writer import GraphWriter
 
     checkpoint = Path(checkpoint)
@@ -70,7 +70,7 @@ def onnx_from_checkpoint(
     spec = manifest.input
     deploy = deploy_form(Checkpoint.load(checkpoint).model())
     writer = GraphWriter()
-    write_detector(writer, deploy, images=spec.name, height=spec.height, width=spec.width)
+    write_network(writer, deploy, images=spec.name, height=spec.height, width=spec.width)
     model = writer.model(
         inputs={spec.name: (spec.batch, 3, spec.height, spec.width)},
         outputs={output.name: output.shape for output in manifest.outputs},

@@ -33,27 +33,43 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, scene_frames: list
     return make_checkpoint(tmp_path_factory.mktemp("checkpoint") / "tiny.safetensors", scene_frames)
 
 
-def make_checkpoint(path: Path, frames: list[np.ndarray], *, scale: str = "n", variant: str = "v1") -> Path:
-    """Write a checkpoint whose activations are as spread as those of a trained one."""
+def make_checkpoint(
+    path: Path,
+    frames: list[np.ndarray],
+    *,
+    scale: str = "n",
+    variant: str = "v1",
+    task: str = "detect",
+    dimensions: int = 3,
+    multi_label: bool = False,
+) -> Path:
+    """Write a checkpoint whose activations are as spread as those of a trained one; of pose, objects have 5 points."""
     import torch
 
     from yolo12edge.checkpoint import Checkpoint, CheckpointMeta
+    from yolo12edge.keypoints import KeypointSpec
     from yolo12edge.manifest import InputSpec
     from yolo12edge.nn import ModelConfig, build_model
     from yolo12edge.preprocess import Preprocessor
 
     torch.manual_seed(0)
-    model = build_model(ModelConfig(scale=scale, variant=variant, num_classes=3)).train()
+    points = KeypointSpec(count=5, dimensions=dimensions) if task == "pose" else None
+    config = ModelConfig(
+        task=task, scale=scale, variant=variant, num_classes=3, keypoints=points, multi_label=multi_label
+    )
+    model = build_model(config).train()
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0
-    for branch in model.head.cv3:
+    for branch in getattr(model.head, "cv3", ()):
         torch.nn.init.zeros_(branch[-1].bias)
     batch, _ = Preprocessor(InputSpec(name="images", batch=1, height=TINY, width=TINY)).batch(frames)
     with torch.no_grad():
         model(torch.from_numpy(batch))
-    config = model.config
     meta = CheckpointMeta(
+        task=task,
+        keypoints=points,
+        multi_label=multi_label,
         scale=scale,
         variant=variant,
         class_names=["a", "b", "c"],

@@ -68,6 +68,8 @@ TORCH_MODULES = {
     "yolo12edge.checkpoint.public",
     "yolo12edge.checkpoint.torch_file",
     "yolo12edge.data.loader",
+    "yolo12edge.exporters.onnx_blocks",
+    "yolo12edge.exporters.onnx_heads",
     "yolo12edge.exporters.onnx_network",
 }
 TORCH_PACKAGES = ("yolo12edge.nn.", "yolo12edge.training.")

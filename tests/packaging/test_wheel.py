@@ -30,6 +30,8 @@ NEEDS_TORCH = (
     "checkpoint.public",
     "checkpoint.torch_file",
     "data.loader",
+    "exporters.onnx_blocks",
+    "exporters.onnx_heads",
     "exporters.onnx_network",
 )
 

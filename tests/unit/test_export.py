@@ -69,9 +69,13 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
 
 
 def test_an_export_that_disagrees_is_not_written(tiny_checkpoint, tmp_path, scene_frames, monkeypatch):
-    network = importlib.import_module("yolo12edge.exporters.onnx_network")
-    plain = network._add
-    monkeypatch.setattr(network, "_add", lambda w, a, b, path: plain(w, a, a if path == "model.4.m.0.add" else b, path))
+    blocks = importlib.import_module("yolo12edge.exporters.onnx_blocks")
+    plain = blocks.write_add
+
+    def wrong(w, a, b, path):
+        return plain(w, a, a if path == "model.4.m.0.add" else b, path)
+
+    monkeypatch.setattr(blocks, "write_add", wrong)
     with pytest.raises(VerificationError, match="differs from torch"):
         onnx_from_checkpoint(tiny_checkpoint, tmp_path / "o", images=scene_frames[:1])
     assert list(tmp_path.iterdir()) == []

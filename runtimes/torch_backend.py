@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from .. import __version__
 from ..errors import BackendError, InputError, MissingDependencyError
 from ..files import sha256_of
-from ..manifest import SCHEMA_VERSION, InputSpec, Manifest, OutputSpec, Provenance
+from ..manifest import SCHEMA_VERSION, InputSpec, Manifest, OutputSpec, Provenance, output_shapes
 from .backend import TensorInfo
 
 if TYPE_CHECKING:
@@ -140,18 +140,23 @@ def manifest_for_checkpoint(
         meta = read_metadata(checkpoint)
     height, width = image_hw(meta.image_size if image_size is None else image_size)
     candidates = sum((height // stride) * (width // stride) for stride in _STRIDES)
+    resize: Literal["letterbox", "centre-crop"] = "centre-crop" if meta.task == "classify" else "letterbox"
+    spec = InputSpec(name="images", batch=1, height=height, width=width, resize=resize)
+    shapes = output_shapes(meta.task, spec, classes=len(meta.class_names), keypoints=meta.keypoints)
     return Manifest(
         schema_version=SCHEMA_VERSION,
         task=meta.task,
         scale=meta.scale,
         variant=meta.variant,
         class_names=list(meta.class_names),
+        multi_label=meta.multi_label,
+        keypoints=meta.keypoints,
         format="torch",
         precision="fp32",
-        input=InputSpec(name="images", batch=1, height=height, width=width),
+        input=spec,
         outputs=[
-            OutputSpec(name="boxes", role="boxes", shape=(1, 4, candidates)),
-            OutputSpec(name="scores", role="scores", shape=(1, len(meta.class_names), candidates)),
+            OutputSpec(name=role, role=role, shape=tuple(candidates if size is None else size for size in shape))
+            for role, shape in shapes.items()
         ],
         provenance=Provenance(
             checkpoint_sha256=sha256_of(checkpoint),

@@ -38,6 +38,7 @@ __all__ = [
     "Role",
     "Task",
     "Weights",
+    "output_shapes",
 ]
 
 SCHEMA_VERSION = 1
@@ -141,6 +142,45 @@ class OutputSpec(_Struct, frozen=True, kw_only=True):
     dtype: Literal["float32"] = "float32"
 
 
+_BOXES: dict[Role, tuple[int | str, ...]] = {"boxes": (4, "candidates"), "scores": ("classes", "candidates")}
+# What models of each task give for one image, in the order of a manifest.
+_OUTPUTS: dict[Task, dict[Role, tuple[int | str, ...]]] = {
+    "detect": _BOXES,
+    "segment": {**_BOXES, "coefficients": (32, "candidates"), "prototypes": (32, "height / 4", "width / 4")},
+    "classify": {"probabilities": ("classes",)},
+    "pose": {**_BOXES, "keypoints": ("rows", "candidates")},
+    "obb": {
+        "rotated_boxes": (4, "candidates"),
+        "angles": (1, "candidates"),
+        "scores": ("classes", "candidates"),
+    },
+}
+
+
+def output_shapes(
+    task: Task, spec: InputSpec, *, classes: int, keypoints: KeypointSpec | None
+) -> dict[Role, tuple[int | None, ...]]:
+    """Return role and shape of each output of a model; None stands for the number of candidates.
+
+    Args:
+        task: What the model does.
+        spec: Its input.
+        classes: Number of its classes.
+        keypoints: The points of an object; pose only.
+    """
+    sizes = {
+        "candidates": None,
+        "classes": classes,
+        "rows": keypoints.rows if keypoints else 0,
+        "height / 4": spec.height // 4,
+        "width / 4": spec.width // 4,
+    }
+    return {
+        role: (spec.batch, *(sizes[size] if isinstance(size, str) else size for size in shape))
+        for role, shape in _OUTPUTS[task].items()
+    }
+
+
 class FileEntry(_Struct, frozen=True, kw_only=True):
     """One file of the artifact, relative to its directory."""
 
@@ -197,19 +237,25 @@ class Parity(_Struct, frozen=True, kw_only=True):
     errors: Annotated[dict[Name, NonNegative], msgspec.Meta(min_length=1, max_length=16)]
 
 
+Figures = Annotated[dict[Name, Fraction], msgspec.Meta(max_length=32)]
+
+
 class Accuracy(_Struct, frozen=True, kw_only=True):
-    """COCO-style average precision, 0 to 1, of this artifact and of its float twin on the same images."""
+    """Accuracy, 0 to 1, of this artifact and of its float twin on the same images.
+
+    ``metric`` names ``value``, the number that models of the task are compared by, such as ``mask AP50-95``; ``details``
+    has others by their names.
+    """
 
     dataset: str
     split: str
     images: Positive
-    ap: Fraction
-    ap50: Fraction
-    ap75: Fraction
+    metric: Name
+    value: Fraction
+    details: Figures = {}
     reference: str
-    reference_ap: Fraction
-    reference_ap50: Fraction
-    reference_ap75: Fraction
+    reference_value: Fraction
+    reference_details: Figures = {}
 
 
 class Agreement(_Struct, frozen=True, kw_only=True):
@@ -223,7 +269,7 @@ class Agreement(_Struct, frozen=True, kw_only=True):
 
 
 class Budget(_Struct, frozen=True, kw_only=True):
-    """What the artifact was allowed to lose, in points of AP50-95, and whether it keeps to that.
+    """What the artifact was allowed to lose, in points of its task's score, and whether it keeps to that.
 
     ``simulated``: it was measured in float on another machine than it is for.
     """
@@ -479,22 +525,9 @@ class Manifest(_Struct, frozen=True, kw_only=True):
         return None
 
     def _output_shapes(self) -> dict[Role, tuple[int | None, ...]]:
-        """Return the shape of each output; None stands for the number of candidates."""
-        batch, classes = self.input.batch, len(self.class_names)
         if self.foreign:
-            return {"fused": (batch, 4 + classes, None)}
-        if self.task == "classify":
-            return {"probabilities": (batch, classes)}
-        scores: dict[Role, tuple[int | None, ...]] = {"scores": (batch, classes, None)}
-        if self.task == "obb":
-            return {"rotated_boxes": (batch, 4, None), "angles": (batch, 1, None), **scores}
-        dense: dict[Role, tuple[int | None, ...]] = {"boxes": (batch, 4, None), **scores}
-        if self.task == "segment":
-            height, width = self.input.height // 4, self.input.width // 4
-            return {**dense, "coefficients": (batch, 32, None), "prototypes": (batch, 32, height, width)}
-        if self.task == "pose" and self.keypoints is not None:
-            return {**dense, "keypoints": (batch, self.keypoints.rows, None)}
-        return dense
+            return {"fused": (self.input.batch, 4 + len(self.class_names), None)}
+        return output_shapes(self.task, self.input, classes=len(self.class_names), keypoints=self.keypoints)
 
     def _path_problem(self) -> str | None:
         seen: set[str] = set()

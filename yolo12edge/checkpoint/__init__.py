@@ -12,7 +12,7 @@ from ..errors import MissingDependencyError
 from .metadata import FORMAT_VERSION, METADATA_KEY, CheckpointHeader, CheckpointMeta, read_header, read_metadata
 
 if TYPE_CHECKING:
-    from .checkpoint import Checkpoint
+    from .checkpoint import Checkpoint, meta_of
     from .public import import_public
 
 __all__ = [
@@ -22,11 +22,12 @@ __all__ = [
     "CheckpointHeader",
     "CheckpointMeta",
     "import_public",
+    "meta_of",
     "read_header",
     "read_metadata",
 ]
 
-_HOME = {"Checkpoint": "checkpoint", "import_public": "public"}
+_HOME = {"Checkpoint": "checkpoint", "meta_of": "checkpoint", "import_public": "public"}
 
 
 def __getattr__(name: str) -> Any:

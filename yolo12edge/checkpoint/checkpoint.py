@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -17,7 +18,7 @@ from ..nn import YOLO12, ModelConfig, build_model
 from ..nn.infer import HasShape
 from .metadata import METADATA_KEY, CheckpointMeta, read_metadata
 
-__all__ = ["Checkpoint", "check_finite", "check_tensors"]
+__all__ = ["Checkpoint", "check_finite", "check_tensors", "meta_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,43 @@ class Checkpoint:
         check_tensors(self.tensors, model.state_dict())
         model.load_state_dict(self.tensors)
         return model.eval()
+
+
+def meta_of(
+    config: ModelConfig,
+    *,
+    class_names: Sequence[str],
+    image_size: int,
+    source: Literal["trained", "imported"],
+    weights_license: str | None,
+    training: dict[str, Any],
+) -> CheckpointMeta:
+    """Return the metadata of a network's weights; the opposite of ``Checkpoint.config``.
+
+    Args:
+        config: The network.
+        class_names: In the order of the class ids.
+        image_size: Side of the square input that it was trained with, in pixels.
+        source: Whether this project trained the weights or read them from elsewhere.
+        weights_license: Licence of the weights, None if unknown.
+        training: Summary of the training, free in form.
+    """
+    return CheckpointMeta(
+        task=config.task,
+        scale=config.scale,  # type: ignore[arg-type]
+        variant=config.variant,  # type: ignore[arg-type]
+        class_names=list(class_names),
+        multi_label=config.multi_label,
+        keypoints=config.keypoints,
+        image_size=image_size,
+        bn_eps=config.bn_eps,
+        mlp_ratio=float(config.mlp_ratio or 0),
+        residual=bool(config.residual),
+        areas=config.areas,
+        source=source,
+        weights_license=weights_license,
+        training=training,
+    )
 
 
 def check_tensors(found: Mapping[str, HasShape], wanted: Mapping[str, HasShape]) -> None:

@@ -1,4 +1,4 @@
-"""Read the public ``.pt`` checkpoints of YOLO12 without the packages that wrote them.
+"""Read the public ``.pt`` checkpoints of YOLO12, of any task, without the packages that wrote them.
 
 Two layouts: a dict that holds the whole module (its attributes give class names, areas and so on), or
 a plain state dict. Keys of the weights are the same in both.
@@ -14,9 +14,11 @@ from typing import Any
 import torch
 
 from ..errors import CheckpointError
+from ..keypoints import KeypointSpec
 from ..nn import ModelConfig, build_model
+from ..nn.config import TRAITS
 from ..nn.infer import infer_config
-from .checkpoint import Checkpoint, check_finite, check_tensors
+from .checkpoint import Checkpoint, check_finite, check_tensors, meta_of
 from .metadata import CheckpointMeta
 from .torch_file import TorchFile
 from .unpickle import ForeignObject, TensorRef
@@ -26,9 +28,6 @@ __all__ = ["import_public"]
 _MAX_DEPTH = 32
 _MAX_MODULES = 20_000  # the largest model has 1,200
 _FIRST = "0.conv.weight"  # what every state dict of a YOLO has, below some prefix
-_DEFAULT_AREAS = (4, 1)
-_DEFAULT_BN_EPS = 1e-3
-_DEFAULT_IMAGE_SIZE = 640
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +54,11 @@ class _Found:
 
 
 def import_public(path: Path | str) -> Checkpoint:
-    """Read a public checkpoint of a YOLO12 detector; no code of the file is run.
+    """Read a public checkpoint of a YOLO12; no code of the file is run.
 
     Where the file holds a model and its moving average, the average is taken. What a plain state dict does
-    not tell (class names, image size, areas, epsilon) gets the public defaults; ``meta.training["assumed"]``
-    lists which.
+    not tell (class names, image size, areas, epsilon, dimensions of keypoints) gets the public defaults;
+    ``meta.training["assumed"]`` lists which.
 
     Args:
         path: A ``.pt`` file of the Ultralytics or the original authors' layout, or a plain state dict.
@@ -68,7 +67,7 @@ def import_public(path: Path | str) -> Checkpoint:
         The checkpoint with float32 weights, its keys and shapes checked.
 
     Raises:
-        CheckpointError: If the file is damaged, asks for code to be run, or holds no YOLO12 detector.
+        CheckpointError: If the file is damaged, asks for code to be run, or holds no YOLO12.
     """
     with TorchFile(path) as file:
         found = _find(file.root(), file.name)
@@ -82,8 +81,8 @@ def import_public(path: Path | str) -> Checkpoint:
             raise CheckpointError(f"{file.name}: {error.fact}", expected=error.expected, remedy=error.remedy) from error
         tensors = {key: file.tensor(ref).to(wanted[key].dtype) for key, ref in found.tensors.items()}
     check_finite(tensors, file.name)
-    bins = tensors["model.21.dfl.conv.weight"].flatten()
-    if not torch.equal(bins, torch.arange(len(bins), dtype=torch.float32)):
+    bins = tensors.get("model.21.dfl.conv.weight")  # a classifier has none
+    if bins is not None and not torch.equal(bins.flatten(), torch.arange(bins.numel(), dtype=torch.float32)):
         raise CheckpointError(f"{file.name}: the fixed weights of the box decoder are not 0, 1, 2, …, 15")
     return Checkpoint(meta, tensors)
 
@@ -154,7 +153,7 @@ def _prefix(tensors: Mapping[str, TensorRef], name: str) -> str:
         raise CheckpointError(
             f"{name} holds {'no' if not prefixes else 'more than one'} YOLO model",
             expected=f"one state dict with keys such as 'model.{_FIRST}'",
-            remedy="give a checkpoint of a YOLO12 detector",
+            remedy="give a checkpoint of a YOLO12",
         )
     return prefixes[0]
 
@@ -168,24 +167,47 @@ def _interpret(found: _Found) -> tuple[CheckpointMeta, ModelConfig]:
             return default
         return value
 
-    areas = known(_areas(found.modules), "areas", _DEFAULT_AREAS)
-    config = infer_config(found.tensors, areas=areas)
-    config = replace(config, bn_eps=known(_bn_eps(found.modules), "bn_eps", _DEFAULT_BN_EPS))
+    config = infer_config(found.tensors, areas=known(_areas(found.modules), "areas", None))
+    traits = TRAITS[config.task]
+    config = replace(config, bn_eps=known(_bn_eps(found.modules), "bn_eps", traits.bn_eps))
+    if config.keypoints is not None:
+        config = replace(config, keypoints=known(_keypoints(found, config.keypoints), "keypoints", config.keypoints))
     numbered = [f"class {index}" for index in range(config.num_classes)]
-    meta = CheckpointMeta(
-        scale=config.scale,  # type: ignore[arg-type]
-        variant=config.variant,  # type: ignore[arg-type]
+    meta = meta_of(
+        config,
         class_names=known(_class_names(found.get("names"), config.num_classes), "class_names", numbered),
-        image_size=known(_image_size(found.arguments.get("imgsz")), "image_size", _DEFAULT_IMAGE_SIZE),
-        bn_eps=config.bn_eps,
-        mlp_ratio=float(config.mlp_ratio or 0),
-        residual=bool(config.residual),
-        areas=areas,
+        image_size=known(_image_size(found.arguments.get("imgsz")), "image_size", traits.image_size),
         source="imported",
         weights_license=_license(found),
         training=_training(found, assumed),
     )
     return meta, config
+
+
+def _keypoints(found: _Found, read: KeypointSpec) -> KeypointSpec | None:
+    """Return the keypoints that the model or its head states, checked against the rows ``read`` from its shapes."""
+    head = found.modules.get(f"model.{TRAITS['pose'].head}.")
+    stated = (head.state if head else {}).get("kpt_shape") or found.get("kpt_shape")
+    if stated is None:
+        return None
+    count, dimensions = stated if isinstance(stated, (list, tuple)) and len(stated) == 2 else (None, None)
+    if type(count) is not int or type(dimensions) is not int or dimensions not in (2, 3):
+        raise CheckpointError("the stated shape of the keypoints is not a number of points and 2 or 3")
+    if count * dimensions != read.rows:
+        raise CheckpointError(f"the keypoints are stated as {count} x {dimensions}, and the head has {read.rows} rows")
+    return KeypointSpec(count=count, dimensions=dimensions, names=_keypoint_names(found, count))  # type: ignore[arg-type]
+
+
+def _keypoint_names(found: _Found, count: int) -> list[str]:
+    """Return the names of the points, if there is one list of them that is fit; they are stated a class or once."""
+    names = found.get("kpt_names")
+    if isinstance(names, dict):
+        lists = list(names.values())
+        names = lists[0] if lists and all(other == lists[0] for other in lists) else None
+    if not isinstance(names, (list, tuple)) or len(names) != count:
+        return []
+    printable = [_printable(name) if isinstance(name, str) else "" for name in names]
+    return printable if all(printable) else []
 
 
 def _areas(modules: Mapping[str, ForeignObject]) -> tuple[int, int] | None:

@@ -154,7 +154,7 @@ class _Machine:
     def refusal(self, what: str) -> CheckpointError:
         return CheckpointError(
             f"{self.source} asks for {what}, which is neither a tensor nor plain data; nothing of it was run",
-            expected="a checkpoint of a YOLO12 detector",
+            expected="a checkpoint of a YOLO12",
             remedy="do not open this file with other tools unless you trust where it comes from",
         )
 
@@ -311,7 +311,7 @@ _INSTRUCTIONS: dict[str, Callable[[_Machine, Any], object]] = {
 }
 
 # Where the classes of models and of the data that trainers store beside them live.
-_INERT_PACKAGES = ("ultralytics", "models", "utils", "torch.nn", "torch.optim")
+_INERT_PACKAGES = ("ultralytics", "models", "utils", "torch.nn", "torch.optim", "torchvision.transforms")
 _INERT_GLOBALS = frozenset(
     (module, name)
     for module, names in {

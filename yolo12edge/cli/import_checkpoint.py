@@ -11,6 +11,7 @@ from ._licence import agpl_warning
 
 if TYPE_CHECKING:
     from ..checkpoint import Checkpoint
+    from ..keypoints import KeypointSpec
 
 __all__ = ["import_"]
 
@@ -26,7 +27,7 @@ def import_(
         str | None, typer.Option("--license", help="Licence of the weights, if the file does not state yours.")
     ] = None,
 ) -> None:
-    """Convert a public .pt checkpoint of a YOLO12 detector. No code in the file is run."""
+    """Convert a public .pt checkpoint of a YOLO12, of any task. No code in the file is run."""
     import msgspec
 
     from ..checkpoint import Checkpoint, import_public
@@ -57,9 +58,11 @@ def _print_summary(checkpoint: Checkpoint, target: Path) -> None:
     meta = checkpoint.meta
     more = ", …" if len(meta.class_names) > 20 else ""
     table = Table(title=Text(f"Imported {target}"), title_justify="left", show_header=False, box=SIMPLE_HEAD)
+    points = [] if meta.keypoints is None else [("keypoints", _keypoints(meta.keypoints))]
     for name, value in (
         ("model", f"YOLO12{meta.scale} ({meta.variant}), {meta.task}"),
         ("classes", f"{len(meta.class_names)}: {', '.join(meta.class_names[:20])}{more}"),
+        *points,
         ("image size", f"{meta.image_size} px"),
         ("parameters", f"{read_header(target).parameters:,}"),
         ("weights licence", meta.weights_license or "not stated"),
@@ -68,11 +71,22 @@ def _print_summary(checkpoint: Checkpoint, target: Path) -> None:
     out.print(table)
 
 
+def _keypoints(spec: KeypointSpec) -> str:
+    names = f": {', '.join(spec.names[:20])}{', …' if len(spec.names) > 20 else ''}" if spec.names else ""
+    return f"{spec.count} x {spec.dimensions}{names}"
+
+
+def _shown(value: object) -> str:
+    from ..keypoints import KeypointSpec
+
+    return _keypoints(value) if isinstance(value, KeypointSpec) else f"{value!r:.60}"
+
+
 def _warnings(checkpoint: Checkpoint) -> list[str]:
     warnings = []
     meta = checkpoint.meta
     if assumed := meta.training["assumed"]:
-        values = ", ".join(f"{name} = {getattr(meta, name)!r:.60}" for name in assumed)
+        values = ", ".join(f"{name} = {_shown(getattr(meta, name))}" for name in assumed)
         warnings.append(f"the file does not say all; the public defaults were taken for: {values}.")
     if meta.weights_license is None:
         warnings.append("the file does not say under which licence its weights are. Name it with --license.")

@@ -100,7 +100,7 @@ def int8_from_onnx(
         pictures: Where there are no labels, images to compare detections on; without any, the calibration images.
         dataset: Their dataset's name, for the report.
         split: Their split, for the report.
-        max_map_drop: Points of AP50-95 that INT8 may lose.
+        max_map_drop: Points of the task's score that INT8 may lose, such as mask AP50-95 or top-1.
         adaround: Whether to round weights by AdaRound, which takes ten times as long as GPTQ and seldom gains on it.
         threads: CPU threads of the engines; None takes the physical cores that this process may use.
         converter: Makes artifacts such as ``twin``, of TensorRT or Core ML; recipes are chosen by simulation then, and
@@ -122,7 +122,7 @@ def int8_from_onnx(
     target = target or (converter.target if converter is not None else target_here(twin.manifest.format))
     _check_twins(source, twin, target, converter)
     if not (math.isfinite(max_map_drop) and max_map_drop >= 0):
-        raise InputError(f"max_map_drop is {max_map_drop}", expected="points of AP50-95, 0 or more")
+        raise InputError(f"max_map_drop is {max_map_drop}", expected="points, 0 or more")
     for package in ("matplotlib", "faster_coco_eval"):  # needed at the very end, after minutes
         if find_spec(package) is None:
             name = package.replace("_", "-")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ..manifest import Accuracy
 from ..metrics.evaluate import Evaluation
 
@@ -21,15 +23,16 @@ def accuracy_of(
         split: Which of its splits.
     """
     mine, theirs = own.metrics, other.metrics
+    values, others = mine.details(), theirs.details()
+    known = [name for name in values if math.isfinite(values[name]) and math.isfinite(others[name])]
     return Accuracy(
         dataset=dataset,
         split=split,
         images=mine.images,
-        ap=mine.ap,
-        ap50=mine.ap50,
-        ap75=mine.ap75,
+        metric=mine.figure,
+        value=mine.score,
+        details={name: values[name] for name in known},
         reference=reference,
-        reference_ap=theirs.ap,
-        reference_ap50=theirs.ap50,
-        reference_ap75=theirs.ap75,
+        reference_value=theirs.score,
+        reference_details={name: others[name] for name in known},
     )

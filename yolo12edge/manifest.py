@@ -243,8 +243,8 @@ Figures = Annotated[dict[Name, Fraction], msgspec.Meta(max_length=32)]
 class Accuracy(_Struct, frozen=True, kw_only=True):
     """Accuracy, 0 to 1, of this artifact and of its float twin on the same images.
 
-    ``metric`` names ``value``, the number that models of the task are compared by, such as ``mask AP50-95``; ``details``
-    has others by their names.
+    ``metric`` names ``value``, the number that models of the task are compared by, such as ``mask AP50-95``;
+    ``details`` has others by their names.
     """
 
     dataset: str
@@ -471,6 +471,7 @@ class Manifest(_Struct, frozen=True, kw_only=True):
             or self._input_problem()
             or self._output_problem()
             or self._engine_problem()
+            or self._accuracy_problem()
             or self._path_problem()
         )
 
@@ -528,6 +529,12 @@ class Manifest(_Struct, frozen=True, kw_only=True):
         if self.foreign:
             return {"fused": (self.input.batch, 4 + len(self.class_names), None)}
         return output_shapes(self.task, self.input, classes=len(self.class_names), keypoints=self.keypoints)
+
+    def _accuracy_problem(self) -> str | None:
+        accuracy = self.report.accuracy
+        if accuracy is not None and list(accuracy.details) != list(accuracy.reference_details):
+            return "the details of its accuracy are not those of the reference"
+        return None
 
     def _path_problem(self) -> str | None:
         seen: set[str] = set()

@@ -41,13 +41,12 @@ ACCURACY = Accuracy(
     dataset="cells",
     split="val",
     images=87,
-    ap=0.584,
-    ap50=0.8,
-    ap75=0.6,
+    metric="box AP50-95",
+    value=0.584,
+    details={"AP50": 0.8, "AP75": 0.6},
     reference="fp32",
-    reference_ap=0.589,
-    reference_ap50=0.8,
-    reference_ap75=0.6,
+    reference_value=0.589,
+    reference_details={"AP50": 0.8, "AP75": 0.6},
 )
 
 
@@ -137,7 +136,7 @@ def test_verdict_names_speed_interval_and_accuracy() -> None:
     (line,) = verdict_lines([model("fp32"), model("int8")], cases, None)
     assert line.startswith("On cpu (there): INT8 (int8) is 1.4")
     assert "the speed of FP32 (fp32) (95 %: 1." in line
-    assert line.endswith("), \N{MINUS SIGN}0.5 AP (87 images of cells).")
+    assert line.endswith("), \N{MINUS SIGN}0.5 points of box AP50-95 (87 images of cells).")
 
 
 def test_verdict_of_what_is_slower_or_the_same() -> None:

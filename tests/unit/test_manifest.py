@@ -49,13 +49,12 @@ def valid() -> dict[str, Any]:
                 "dataset": "data.yaml",
                 "split": "val",
                 "images": 87,
-                "ap": 0.53,
-                "ap50": 0.84,
-                "ap75": 0.59,
+                "metric": "box AP50-95",
+                "value": 0.53,
+                "details": {"AP50": 0.84, "AP75": 0.59},
                 "reference": "fp32",
-                "reference_ap": 0.54,
-                "reference_ap50": 0.85,
-                "reference_ap75": 0.6,
+                "reference_value": 0.54,
+                "reference_details": {"AP50": 0.85, "AP75": 0.6},
             },
             "latency": {
                 "engine": "onnxruntime 1.20",
@@ -221,8 +220,10 @@ def changed(path: str, value: Any) -> bytes:
         ("files.0.sha256", DIGEST.upper()),
         ("files.0.sha256", DIGEST + "\n"),
         ("files.0.sha256", DIGEST[:-1]),
-        ("report.accuracy.ap", 1.5),
-        ("report.accuracy.ap", -1),
+        ("report.accuracy.value", 1.5),
+        ("report.accuracy.value", -1),
+        ("report.accuracy.details", {"AP50": 0.84}),
+        ("report.accuracy.details.AP50", 1.5),
         ("report.latency.median_ms", 0),
         ("report.parity.errors", {}),
         ("report.parity.errors", {"boxes": -1}),
@@ -303,7 +304,7 @@ def test_keypoints_that_contradict_themselves_are_refused(keypoints: Any) -> Non
 
 @pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1" + "0" * 400, "9" * 5000])
 @pytest.mark.parametrize(
-    "path", ["schema_version", "input.height", "input.scale", "report.accuracy.ap", "files.0.bytes"]
+    "path", ["schema_version", "input.height", "input.scale", "report.accuracy.value", "files.0.bytes"]
 )
 def test_number_that_no_computation_can_use_is_refused(path: str, number: str) -> None:
     text = changed(path, "@@").replace(b'"@@"', number.encode())
@@ -320,9 +321,9 @@ def test_what_could_not_be_read_back_is_not_written() -> None:
     manifest = Manifest.from_json(text_of(valid()))
     accuracy = manifest.report.accuracy
     assert isinstance(accuracy, Accuracy)
-    not_a_number = msgspec.structs.replace(accuracy, ap=float("nan"))
+    not_a_number = msgspec.structs.replace(accuracy, value=float("nan"))
     bad = msgspec.structs.replace(manifest, report=Report(accuracy=not_a_number))
-    with pytest.raises(ArtifactError, match=r"report\.accuracy\.ap"):
+    with pytest.raises(ArtifactError, match=r"report\.accuracy\.value"):
         bad.to_json()
     surrogate = msgspec.structs.replace(manifest, class_names=["a", "\ud800"])
     with pytest.raises(ArtifactError):

@@ -197,13 +197,13 @@ def _reading(series: SeriesEntry) -> Row:
 
 def _models(record: BenchmarkRecord) -> Markup:
     rows: list[Row] = [_model(model) for model in record.models]
-    head = ["", "precision", "format", "input", "MB", "AP50-95", "float's", "SHA-256"]
+    head = ["", "precision", "format", "input", "MB", "accuracy", "float's", "SHA-256"]
     return section("Models", data_table(head, rows, caption="What was measured", words=(1, 2, 3, 7)))
 
 
 def _model(model: ModelFacts) -> Row:
     accuracy = model.accuracy
-    points = (None, None) if accuracy is None else (100 * accuracy.ap, 100 * accuracy.reference_ap)
+    points = (None, None) if accuracy is None else (100 * accuracy.value, 100 * accuracy.reference_value)
     digests = tag("code", ", ".join(f"{name} {digest[:12]}" for name, digest in model.files.items()))
     size = f"{model.width}x{model.height}"
     return [

@@ -88,9 +88,9 @@ def _accuracy(model: ModelFacts, reference: ModelFacts) -> str:
     accuracy = model.accuracy
     if accuracy is None:
         return "; its accuracy was not measured" if model.precision == "int8" else ""
-    change = difference(accuracy.reference_ap, accuracy.ap, scale=100, digits=1)
+    change = difference(accuracy.reference_value, accuracy.value, scale=100, digits=1)
     other = "" if accuracy.reference == reference.name else f" against {accuracy.reference}"
-    return f", {change} AP{other} ({accuracy.images:,} images of {accuracy.dataset})"
+    return f", {change} points of {accuracy.metric}{other} ({accuracy.images:,} images of {accuracy.dataset})"
 
 
 def _best_threads(models: Sequence[ModelFacts], cases: Sequence[MeasuredCase]) -> list[str]:

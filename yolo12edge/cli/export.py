@@ -49,7 +49,8 @@ def export(
         Path | None, typer.Option(help="Statistics that `yolo12edge calibrate` or an earlier export has written.")
     ] = None,
     max_map_drop: Annotated[
-        float, typer.Option(min=0, help="Points of AP50-95 that INT8 may lose; layers go back to float until it holds.")
+        float,
+        typer.Option(min=0, help="Points of accuracy that INT8 may lose; layers go back to float until it holds."),
     ] = 0.5,
     target: Annotated[
         Literal["ort-x86", "ort-x86-vnni", "ort-arm", "openvino", "openvino-vnni", "tensorrt"] | None,
@@ -291,13 +292,14 @@ def _list(artifacts: list[Artifact], stem: str) -> Table:
     title = f"Export of {stem}"
     table = Table(title=Text(title), title_justify="left", min_width=len(title))
     roles = list(next((own.errors for one in artifacts if (own := one.manifest.report.parity)), {}))
-    for heading in ("", "files", *(f"{_spoken(role)} differ" for role in roles), "AP50-95", "of the source"):
+    figure = next((one.metric for one in (own.manifest.report.accuracy for own in artifacts) if one), "accuracy")
+    for heading in ("", "files", *(f"{_spoken(role)} differ" for role in roles), figure, "of the source"):
         table.add_column(heading, justify="right" if heading else "left")
     for artifact in artifacts:
         parity, accuracy = artifact.manifest.report.parity, artifact.manifest.report.accuracy
         values = [artifact.path.name.removeprefix(f"{stem}-"), f"{_bytes(artifact) / 1e6:.2f} MB"]
         values += [_error(parity, role, digits=2) for role in roles]
-        values += [f"{accuracy.ap:.4f}", f"{accuracy.reference_ap:.4f}"] if accuracy else ["", ""]
+        values += [f"{accuracy.value:.4f}", f"{accuracy.reference_value:.4f}"] if accuracy else ["", ""]
         table.add_row(*map(Text, values))
     return table
 
@@ -335,9 +337,10 @@ def _table(artifacts: list[Artifact]) -> Table:
             row(f"{_spoken(role)} differ {how}", errors)
     if accuracy := last.accuracy:
         where = f"{accuracy.dataset} {accuracy.split}, {accuracy.images} images"
-        row(f"AP50-95, {where}", {reference: f"{accuracy.reference_ap:.4f}", own: f"{accuracy.ap:.4f}"})
-        row("AP50", {reference: f"{accuracy.reference_ap50:.4f}", own: f"{accuracy.ap50:.4f}"})
-        row("AP75", {reference: f"{accuracy.reference_ap75:.4f}", own: f"{accuracy.ap75:.4f}"})
+        values = {reference: f"{accuracy.reference_value:.4f}", own: f"{accuracy.value:.4f}"}
+        row(f"{accuracy.metric}, {where}", values)
+        for name, value in accuracy.details.items():
+            row(name, {reference: f"{accuracy.reference_details[name]:.4f}", own: f"{value:.4f}"})
     if agreement := last.agreement:
         row(f"detections as float's, {agreement.images} images", {own: f"{100 * agreement.f1:.1f} %"})
         row("confidence shift", {own: f"{agreement.score_shift:+.4f}"})

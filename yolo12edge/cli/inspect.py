@@ -158,7 +158,7 @@ def _measured_warnings(manifest: Manifest) -> list[str]:
     latency, budget = manifest.report.latency, manifest.report.budget
     found = []
     if budget is not None and not budget.held:
-        found.append(f"it loses more accuracy than was allowed ({budget.max_map_drop:g} points of AP50-95).")
+        found.append(f"it loses more accuracy than was allowed ({budget.max_map_drop:g} points).")
     if latency is None or manifest.precision == "fp32" or latency.median_ms < latency.reference_median_ms:
         return found
     return [
@@ -297,7 +297,7 @@ def _manifest_rows(manifest: Manifest, *, lone: bool) -> list[tuple[str, str]]:
         rows.append(
             (
                 "budget",
-                f"{budget.max_map_drop:g} points of AP50-95, {'held' if budget.held else 'NOT held'}"
+                f"{budget.max_map_drop:g} points, {'held' if budget.held else 'NOT held'}"
                 + (", simulated in float" if budget.simulated else ""),
             )
         )
@@ -375,10 +375,10 @@ def _print_report(manifest: Manifest, *, lone: bool) -> None:
 
 def _accuracy_table(accuracy: Accuracy, precision: str) -> Table:
     title = f"Accuracy on {accuracy.dataset}, {accuracy.split}, {accuracy.images} images (points)"
-    table = _table("", "AP50-95", "AP50", "AP75")
+    table = _table("", accuracy.metric, *accuracy.details)
     table.title = plain(title, "bold")
-    own = (accuracy.ap, accuracy.ap50, accuracy.ap75)
-    reference = (accuracy.reference_ap, accuracy.reference_ap50, accuracy.reference_ap75)
+    own = (accuracy.value, *accuracy.details.values())
+    reference = (accuracy.reference_value, *(accuracy.reference_details[name] for name in accuracy.details))
     table.add_row(plain(precision), *(f"{100 * value:.2f}" for value in own))
     table.add_row(plain(accuracy.reference), *(f"{100 * value:.2f}" for value in reference))
     table.add_row("difference", *(f"{100 * (a - b):+.2f}" for a, b in zip(own, reference, strict=True)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from ..metrics import DetectionMetrics
+    from ..metrics import Metrics
+    from ..metrics.tasks import ClassFigures
 
 __all__ = ["accuracy_table", "val"]
 
@@ -32,7 +33,7 @@ def val(
     plots: Annotated[bool, typer.Option(help="Draw curves, confusion matrix and sample images.")] = True,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
 ) -> None:
-    """Measure the average precision of a model on labelled images, on the engine that will run it."""
+    """Measure the accuracy of a model on labelled images, on the engine that will run it."""
     import msgspec
 
     from .. import __version__
@@ -122,34 +123,30 @@ def _check_class_names(own: Sequence[str], labelled: Sequence[str], *, model: Pa
     )
 
 
-def accuracy_table(metrics: DetectionMetrics) -> Table:
+def accuracy_table(metrics: Metrics) -> Table:
     """Return one row for all classes and, where there are several, one for each; shares as per cent."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(
-        title=plain(f"Accuracy, %; precision, recall, F1 at confidence {metrics.confidence:.3f} and IoU 0.50", "bold"),
+        title=plain(f"Accuracy, %; precision, recall, F1 at {metrics.decision}", "bold"),
         title_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
+    figures = metrics.figures()
     table.add_column("class", overflow="fold")
-    for heading in ("images", "objects", "AP50-95", "AP50", "AP75", "precision", "recall", "F1"):
+    for heading in ("images", metrics.counted, *figures, "precision", "recall", "F1"):
         table.add_column(heading, justify="right", no_wrap=True)
 
-    def row(name: Text, images: int, instances: int, *values: float | None) -> None:
-        shown = ("" if value is None else "-" if value != value else f"{100 * value:.2f}" for value in values)
-        table.add_row(name, str(images), str(instances), *shown)
+    def row(name: Text, entry: Metrics | ClassFigures, values: Mapping[str, float]) -> None:
+        shares = [*(values.get(figure) for figure in figures), entry.precision, entry.recall, entry.f1]
+        shown = ("" if value is None else "-" if value != value else f"{100 * value:.2f}" for value in shares)
+        table.add_row(name, str(entry.images), str(entry.instances), *shown)
 
-    row(
-        plain("all", "bold"),
-        metrics.images,
-        metrics.instances,
-        *(metrics.ap, metrics.ap50, metrics.ap75, metrics.precision, metrics.recall, metrics.f1),
-    )
+    row(plain("all", "bold"), metrics, figures)
     if len(metrics.per_class) > 1:
         for entry in metrics.per_class:
-            values = (entry.ap, entry.ap50, None, entry.precision, entry.recall, entry.f1)
-            row(plain(entry.name), entry.images, entry.instances, *values)
+            row(plain(entry.name), entry, entry.figures())
     return table

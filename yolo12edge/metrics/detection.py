@@ -36,6 +36,7 @@ class ClassMetrics:
         precision: Share of its detections that are right, at ``DetectionMetrics.confidence``.
         recall: Share of its objects that are found, there.
         f1: Harmonic mean of the two, there.
+        kind: What the overlap is of, such as ``mask``.
     """
 
     name: str
@@ -46,10 +47,11 @@ class ClassMetrics:
     precision: float
     recall: float
     f1: float
+    kind: str = "box"
 
     def figures(self) -> dict[str, float]:
-        """Return what is also among the details of all classes together."""
-        return {"AP50-95": self.ap, "AP50": self.ap50}
+        """Return what is also among the figures of all classes together."""
+        return {f"{self.kind} AP50-95": self.ap, "AP50": self.ap50}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,6 +131,11 @@ class DetectionMetrics:
         return {**{name: getattr(self, name) for name in names}, **boxes, **_at_best(self)}
 
     @property
+    def counted(self) -> str:
+        """What the instances are."""
+        return "objects"
+
+    @property
     def decision(self) -> str:
         """What precision, recall and F1 are of."""
         return f"confidence {self.confidence:.3f} and {self.curves.condition}"
@@ -136,7 +143,7 @@ class DetectionMetrics:
     def to_dict(self) -> dict[str, Any]:
         """Return all but the curves, ready for JSON: NaN becomes None."""
         result = {**json_ready(self, skip=("per_class", "curves", "box")), "figure": self.figure}
-        result["per_class"] = [json_ready(entry) for entry in self.per_class]
+        result["per_class"] = [json_ready(entry, skip=("kind",)) for entry in self.per_class]
         result["box"] = None if self.box is None else self.box.to_dict()
         return result
 
@@ -183,6 +190,7 @@ def evaluate_detections(
             ap=_mean(precision[:, :, index, 0]),
             ap50=_mean(precision[0, :, index, 0]),
             **{key: float(values[index]) for key, values in at_best.items()},
+            kind=overlap.kind,
         )
         for index, name in enumerate(class_names)
     )

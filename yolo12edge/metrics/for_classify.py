@@ -50,7 +50,7 @@ class ClassifyClassMetrics:
 
     def figures(self) -> dict[str, float]:
         """Return what is also among the figures of all classes together."""
-        return {"AP": self.ap}
+        return {"AP": self.ap, "mean AP": self.ap}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,6 +112,11 @@ class ClassifyMetrics:
     def columns(self) -> dict[str, float]:
         """Return the numbers that a table of epochs has, by the names of its columns."""
         return {name: getattr(self, name) for name in ("top1", "top5", "ap", "precision", "recall", "f1")}
+
+    @property
+    def counted(self) -> str:
+        """What the instances are."""
+        return "labels"
 
     @property
     def decision(self) -> str:

@@ -133,6 +133,11 @@ class Metrics(Protocol):
         ...
 
     @property
+    def counted(self) -> str:
+        """What the instances are, such as objects."""
+        ...
+
+    @property
     def decision(self) -> str:
         """What precision, recall and F1 are of, in words."""
         ...

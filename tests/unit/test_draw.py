@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -7,6 +8,8 @@ from yolo12edge.detections import Detections
 from yolo12edge.errors import InputError
 from yolo12edge.imaging import class_color, draw_detections, label_grid
 from yolo12edge.imaging.draw import _ink, _Style
+from yolo12edge.keypoints import KeypointSpec
+from yolo12edge.masks import Masks
 
 NAMES = ["cell", "a class with a rather long name"]
 
@@ -108,3 +111,59 @@ def test_label_grid() -> None:
         label_grid([])
     with pytest.raises(InputError, match="titles"):
         label_grid(images, titles=["one"])
+
+
+def test_a_mask_is_tinted_and_outlined_and_nothing_else() -> None:
+    mask = np.zeros((1, 240, 320), np.bool_)
+    mask[0, 60:160, 50:150] = True
+    mask[0, 100:120, 90:110] = False
+    found = Detections([[50, 60, 150, 160]], [0.9], [0], mask=Masks.of_full(mask))
+    drawn = draw_detections(grey(), found, NAMES, labels=False)
+    tinted = np.rint(128 * 0.55 + np.array(class_color(0)) * 0.45)
+    assert (drawn[70, 60] == tinted).all()
+    assert (drawn[110, 100] == 128).all()  # the hole
+    assert (drawn[60, 100] == class_color(0)).all()
+    away = ~cv2.dilate(mask[0].astype(np.uint8), np.ones((5, 5))).astype(bool)
+    assert (drawn[away] == 128).all()
+    with pytest.raises(InputError, match="do not fit a picture"):
+        draw_detections(grey(100, 100), found, NAMES)
+
+
+def test_visible_keypoints_are_joined() -> None:
+    points = np.array([[[20, 20, 0.9], [120, 20, 0.8], [120, 120, 0.1], [np.nan, 5, 0.9]]], np.float32)
+    found = Detections([[10, 10, 130, 130]], [0.9], [0], keypoints=points)
+    spec = KeypointSpec(count=4, skeleton=[(0, 1), (1, 2), (0, 3)])
+    drawn = draw_detections(grey(), found, NAMES, keypoints=spec, labels=False)
+    color = np.array(class_color(0))
+    assert np.abs(drawn[20, 70] - color).max() < 16  # lines at any angle are smoothed
+    assert (drawn[20, 20] == color).all()
+    assert (drawn[10, 70] == color).all()  # the box
+    assert (drawn[70, 118:122] == 128).all()  # not to a point that is hidden
+    assert (drawn[115:125, 115:125] == 128).all()
+    alone = draw_detections(grey(), found, NAMES, labels=False)
+    assert (alone[20, 70] == 128).all()
+    assert (alone[20, 20] == color).all()
+
+
+def test_an_oriented_box_is_turned() -> None:
+    found = Detections([[60, 60, 140, 140]], [0.9], [0], obb=[[100, 100, 100, 10, np.pi / 4]])
+    drawn = draw_detections(grey(), found, NAMES, labels=False)
+    changed = np.argwhere((drawn != 128).any(axis=2))
+    along, across = (changed - 100).sum(axis=1) / 2**0.5, (changed[:, 1] - changed[:, 0]) / 2**0.5
+    assert np.abs(across).max() < 8  # down to the right, as a positive angle turns
+    assert 48 < np.abs(along).max() < 53
+    odd = Detections([[0, 0, 1, 1]] * 2, [0.9] * 2, [0, 1], obb=[[1e9, 0, 5, 5, 0], [np.nan] * 5])
+    assert draw_detections(grey(), odd, NAMES).shape == (240, 320, 3)
+
+
+def test_classes_of_the_whole_image_are_written_into_its_corner() -> None:
+    found = Detections([[0, 0, 320, 240]], [0.6], [1], probs=[[0.3, 0.6, 0.1, 0.0]])
+    drawn = draw_detections(grey(), found, ["a", "b", "c", "d"])
+    rows = [np.flatnonzero((drawn == class_color(i)).all(axis=2).any(axis=1)) for i in range(4)]
+    assert 0 <= rows[1].min() <= rows[1].max() < rows[0].min() <= rows[0].max() < rows[2].min()  # the best first
+    assert not len(rows[3])
+    assert (drawn[:, 160:] == 128).all()
+    assert (drawn[120:] == 128).all()  # never more than the upper half
+    small = draw_detections(grey(28, 28), found, ["a", "b", "c", "d"])
+    assert not (small == class_color(0)).all(axis=2).any()  # no room for the second
+    np.testing.assert_array_equal(draw_detections(grey(), found, NAMES, labels=False), grey())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -11,37 +12,38 @@ import numpy.typing as npt
 
 from ..detections import Detections
 from ..errors import InputError
+from ..keypoints import KeypointSpec
+from . import draw_detect, draw_obb, draw_pose, draw_segment
+from .draw_classify import classes_shown
+from .drawing import Color, Image, class_color, corners_in
 
 __all__ = ["class_color", "draw_detections", "label_grid"]
 
-Image = npt.NDArray[np.uint8]
-Color = tuple[int, int, int]
-
 _FONT = cv2.FONT_HERSHEY_DUPLEX
-# fmt: off
-_PALETTE = (
-    0xE6194B, 0x3CB44B, 0xFFC800, 0x2F6FED, 0xF58231, 0x8E3FD1, 0x19C8D6, 0xF032E6, 0xB7E619, 0xF7A8C4,
-    0x0F8F8F, 0xC39BFF, 0x9A6324, 0xFFF27A, 0x8C1230, 0x8FF0B4, 0x7F7F16, 0xFFB48A, 0x1F2F8F, 0xA0A0A8,
-)
-# fmt: on
 # OpenCV 5 draws real letters, whose weight belongs to the font; before, strokes must grow with the text.
 _STROKE_PER_SCALE = 0.0 if hasattr(cv2, "FontFace") else 1.6
 
 
-def class_color(class_id: int) -> Color:
-    """Return the colour of a class, BGR: always the same for one index, distinct for neighbours.
+class Paint(Protocol):
+    """How an object of a task is drawn; what a label says of it comes later."""
 
-    Args:
-        class_id: Index of the class, from 0.
-    """
-    if class_id < len(_PALETTE):
-        red, green, blue = _PALETTE[class_id].to_bytes(3, "big")
-        return blue, green, red
-    # Steps of the golden ratio never come near a hue that was just used.
-    hue = round(180 * (class_id * 0.618034 % 1)) % 180
-    saturation, value = (230, 150, 200)[class_id % 3], (235, 250, 170)[class_id % 3]
-    pixel = cv2.cvtColor(np.array([[[hue, saturation, value]]], np.uint8), cv2.COLOR_HSV2BGR)[0, 0]
-    return int(pixel[0]), int(pixel[1]), int(pixel[2])
+    def __call__(
+        self, canvas: Image, found: Detections, index: int, color: Color, line: int, spec: KeypointSpec | None
+    ) -> None:
+        """Draw one object into a picture, in place.
+
+        Args:
+            canvas: uint8, shape (height, width, 3), BGR.
+            found: In pixels of the picture.
+            index: Which of the objects.
+            color: Of its class.
+            line: Width of a line, pixels.
+            spec: Which keypoints an object has, if it has any.
+        """
+
+
+# What detections hold says of which task they are; without any of these they are boxes.
+_PAINTERS: dict[str, Paint] = {"mask": draw_segment.paint, "keypoints": draw_pose.paint, "obb": draw_obb.paint}
 
 
 def draw_detections(
@@ -49,42 +51,69 @@ def draw_detections(
     detections: Detections,
     class_names: Sequence[str],
     *,
+    keypoints: KeypointSpec | None = None,
     labels: bool = True,
     confidence: bool = True,
 ) -> Image:
-    """Return a copy of an image with boxes and labels, sized to be read at the size of the image.
+    """Return a copy of an image with objects and labels, sized to be read at the size of the image.
 
-    The most confident boxes and labels lie on top. A label sits above its box where there is room,
-    else at another edge of it, and always inside the image.
+    Masks are tinted, oriented boxes turned, keypoints joined; else it is boxes. The most confident objects and labels
+    lie on top. A label sits above its box where there is room, else at another edge of it, and always inside the image.
+    Classes of the whole image are written into its corner.
 
     Args:
         image: uint8, shape (height, width, 3), BGR.
         detections: In pixels of the image.
         class_names: By class index; a class without a name shows its index.
+        keypoints: The manifest's; which of the points are joined.
         labels: Whether to write class names.
         confidence: Whether to write the confidence behind the class name.
+
+    Raises:
+        InputError: If there are masks, and of another size than the image.
     """
     canvas = np.array(image, np.uint8, order="C")
     style = _Style.of(canvas)
+    whole = detections.probs is not None
     # Best last, so that it is on top; stable, so that equal ones keep their order.
     order = np.argsort(detections.confidence, kind="stable")
-    corners = _corners(detections.xyxy, canvas)
     colors = [class_color(int(class_id)) for class_id in detections.class_id]
-    for i in order:
-        _outline(canvas, corners[i], colors[i], style)
+    if not whole:
+        paint = next((way for name, way in _PAINTERS.items() if getattr(detections, name) is not None), None)
+        for i in order.tolist():
+            (paint or draw_detect.paint)(canvas, detections, i, colors[i], style.line, keypoints)
     if not labels:
         return canvas
 
-    tags: list[_Tag] = []
-    busy = _Busy(corners, len(corners))
-    for i in order[::-1]:  # the best chooses its place first
-        class_id = int(detections.class_id[i])
+    def text(class_id: int, value: float) -> str:
         name = class_names[class_id] if class_id < len(class_names) else str(class_id)
-        text = f"{name} {detections.confidence[i]:.2f}" if confidence else name
-        tags.append(_place(text, corners[i], colors[i], (canvas.shape[0], canvas.shape[1]), style, busy))
+        return f"{name} {value:.2f}" if confidence else name
+
+    if whole:
+        _write_corner([(text(*one), class_color(one[0])) for one in classes_shown(detections)], canvas, style)
+        return canvas
+    tags: list[_Tag] = []
+    corners = corners_in(detections.xyxy, canvas)
+    busy = _Busy(corners, len(corners))
+    for i in order[::-1].tolist():  # the best chooses its place first
+        label = text(int(detections.class_id[i]), float(detections.confidence[i]))
+        tags.append(_place(label, corners[i], colors[i], (canvas.shape[0], canvas.shape[1]), style, busy))
     for tag in reversed(tags):
         tag.draw(canvas, style)
     return canvas
+
+
+def _write_corner(lines: Sequence[tuple[str, Color]], canvas: Image, style: _Style) -> None:
+    """Write texts below each other into the top left corner, as many as cover half of the picture, at least one."""
+    image_hw = canvas.shape[0], canvas.shape[1]
+    above = np.zeros(4, np.int64)
+    busy = _Busy(above[None], len(lines))
+    for number, (text, color) in enumerate(lines):
+        tag = _place(text, above, color, image_hw, style, busy)
+        if number and tag.box[3] > image_hw[0] / 2:
+            return
+        tag.draw(canvas, style)
+        above = np.array(tag.box)
 
 
 def label_grid(
@@ -229,21 +258,6 @@ class _Busy:
     def take(self, place: npt.NDArray[np.int64]) -> None:
         self._areas[self._used] = place
         self._used += 1
-
-
-def _corners(xyxy: npt.NDArray[np.float32], canvas: Image) -> npt.NDArray[np.int64]:
-    """Return corners in whole pixels of the image, int64, shape (n, 4)."""
-    height, width = canvas.shape[:2]
-    limit = np.array((width - 1, height - 1, width - 1, height - 1), np.float32)
-    return np.clip(np.nan_to_num(xyxy), 0, limit).round().astype(np.int64)
-
-
-def _outline(canvas: Image, corner: npt.NDArray[np.int64], color: Color, style: _Style) -> None:
-    left, top, right, bottom = (int(side) for side in corner)
-    if style.line > 1:  # a thin dark rim keeps light colours visible on light ground
-        dark = (color[0] // 2, color[1] // 2, color[2] // 2)
-        cv2.rectangle(canvas, (left, top), (right, bottom), dark, style.line + 2, cv2.LINE_8)
-    cv2.rectangle(canvas, (left, top), (right, bottom), color, style.line, cv2.LINE_8)
 
 
 def _ink(color: Color) -> Color:

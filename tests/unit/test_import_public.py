@@ -19,9 +19,12 @@ from typer.testing import CliRunner
 from yolo12edge.checkpoint import Checkpoint, import_public, read_metadata
 from yolo12edge.cli.import_checkpoint import import_
 from yolo12edge.errors import CheckpointError, InputError
+from yolo12edge.keypoints import KeypointSpec
+from yolo12edge.manifest import TASKS
 from yolo12edge.nn import YOLO12, ModelConfig, build_model
 from yolo12edge.nn.blocks import A2C2f, ABlock, AreaAttention, Bottleneck, C3k, C3k2, Conv
-from yolo12edge.nn.heads import Detect
+from yolo12edge.nn.config import TRAITS
+from yolo12edge.nn.heads import Classify, Detect, Obb, Pose, Prototypes, Segment
 
 PUBLIC = {
     Conv: ("conv", "Conv"),
@@ -32,7 +35,13 @@ PUBLIC = {
     ABlock: ("block", "ABlock"),
     A2C2f: ("block", "A2C2f"),
     Detect: ("head", "Detect"),
+    Segment: ("head", "Segment"),
+    Prototypes: ("block", "Proto"),
+    Pose: ("head", "Pose"),
+    Obb: ("head", "OBB"),
+    Classify: ("head", "Classify"),
 }
+POINTS = KeypointSpec(count=4, dimensions=2, names=["nose", "tail", "left", "right"])
 SHARED = Path(__file__).parents[2].parent / "shared" / "checkpoints" / "bccd-yolo12n.pt"
 
 
@@ -94,7 +103,14 @@ def save(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Path]
 
 def random_model(**config: Any) -> YOLO12:
     torch.manual_seed(0)
-    return build_model(ModelConfig(num_classes=3, **config)).half().eval()
+    return build_model(ModelConfig(**{"num_classes": 3, **config})).half().eval()
+
+
+def public_pose(public: PublicPackage, source: YOLO12, *, shape: object, **attributes: object) -> nn.Module:
+    """Return a public model whose head states the shape of its keypoints."""
+    model = public.model(source, names=["a", "b", "c"], **attributes)
+    model.model[-1].kpt_shape = shape  # type: ignore[index,union-attr]
+    return model
 
 
 def assert_same_weights(checkpoint: Checkpoint, model: YOLO12) -> None:
@@ -105,7 +121,9 @@ def assert_same_weights(checkpoint: Checkpoint, model: YOLO12) -> None:
     built = checkpoint.model()
     image = torch.rand(1, 3, 64, 96)
     with torch.no_grad():
-        torch.testing.assert_close(built(image).cls, model.float()(image).cls, atol=1e-4, rtol=1e-4)
+        expected = model.float().head.decode(model(image))
+        for role, value in built.head.decode(built(image)).items():
+            torch.testing.assert_close(value, expected[role], atol=1e-3, rtol=1e-4)
 
 
 def test_stripped_training_checkpoint(save: Callable[..., Path]) -> None:
@@ -165,6 +183,76 @@ def test_turbo_with_residual_and_another_ratio(save: Callable[..., Path]) -> Non
     assert_same_weights(checkpoint, source)
 
 
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("variant", ["v1", "turbo"])
+def test_every_task(save: Callable[..., Path], task: str, variant: str) -> None:
+    points = {"keypoints": POINTS} if task == "pose" else {}
+    source = random_model(task=task, variant=variant, **points)
+
+    def make(public: PublicPackage) -> dict[str, object]:
+        if task == "pose":
+            return {"model": public_pose(public, source, shape=[4, 2], kpt_names={0: POINTS.names, 1: POINTS.names})}
+        return {"model": public.model(source, names=["a", "b", "c"])}
+
+    checkpoint = import_public(save(make))
+    meta = checkpoint.meta
+    assert (meta.task, meta.variant, meta.class_names) == (task, variant, ["a", "b", "c"])
+    assert meta.keypoints == (POINTS if task == "pose" else None)
+    assert (meta.areas, meta.bn_eps) == (source.config.areas, source.config.bn_eps)
+    assert (meta.image_size, meta.training["assumed"]) == (TRAITS[source.config.task].image_size, ["image_size"])
+    assert checkpoint.config() == source.config
+    assert_same_weights(checkpoint, source)
+
+
+def test_the_areas_of_turbo_classifiers_are_read_and_otherwise_assumed(
+    save: Callable[..., Path], tmp_path: Path
+) -> None:
+    source = random_model(task="classify", variant="turbo", areas=(4, 1))  # the vendor's has 4, the authors' 1
+    assert import_public(save(lambda public: {"model": public.model(source)})).meta.areas == (4, 1)
+    torch.save(source.state_dict(), tmp_path / "a.pt")
+    meta = import_public(tmp_path / "a.pt").meta
+    assert (meta.areas, meta.bn_eps, meta.image_size) == ((1, 1), 1e-5, 224)
+    assert meta.training["assumed"] == ["areas", "bn_eps", "class_names", "image_size"]
+
+
+def test_a_classifier_with_its_preprocessing(save: Callable[..., Path]) -> None:
+    source = random_model(task="classify")
+
+    def make(public: PublicPackage) -> dict[str, object]:
+        home = "torchvision.transforms"
+        mode = public.type(f"{home}.functional", "InterpolationMode", str)
+        steps = [public.type(f"{home}.transforms", name, object)() for name in ("Resize", "CenterCrop", "ToTensor")]
+        steps[0].interpolation = mode("bilinear")
+        whole = public.type(f"{home}.transforms", "Compose", object)()
+        whole.transforms = steps
+        return {"model": public.model(source, names=["a", "b", "c"], transforms=whole)}
+
+    assert import_public(save(make)).meta.task == "classify"
+
+
+def test_a_plain_state_dict_does_not_tell_the_dimensions_of_keypoints(tmp_path: Path) -> None:
+    for points, taken in ((KeypointSpec(count=6, dimensions=2), (4, 3)), (POINTS, (4, 2))):
+        torch.save(random_model(task="pose", keypoints=points).state_dict(), tmp_path / "a.pt")
+        meta = import_public(tmp_path / "a.pt").meta
+        assert meta.keypoints is not None
+        assert (meta.keypoints.count, meta.keypoints.dimensions) == taken
+        assert "keypoints" in meta.training["assumed"]
+
+
+@pytest.mark.parametrize("shape", [[4, 3], [8, 1], [-4, -2], ["4", 2], [4.0, 2], [4, True], [2, 2, 2], 8, "42", {4: 2}])
+def test_a_false_shape_of_keypoints_is_refused(save: Callable[..., Path], shape: object) -> None:
+    source = random_model(task="pose", keypoints=POINTS)
+    with pytest.raises(CheckpointError, match="keypoints"):
+        import_public(save(lambda public: {"model": public_pose(public, source, shape=shape)}))
+
+
+@pytest.mark.parametrize("names", [{0: ["a"]}, {0: POINTS.names, 1: ["d", "c", "b", "a"]}, ["a", "b", "c", 3], "abcd"])
+def test_names_of_keypoints_that_do_not_fit_are_left_out(save: Callable[..., Path], names: object) -> None:
+    source = random_model(task="pose", keypoints=POINTS)
+    path = save(lambda public: {"model": public_pose(public, source, shape=(4, 2), kpt_names=names)})
+    assert import_public(path).meta.keypoints == KeypointSpec(count=4, dimensions=2)
+
+
 def test_the_whole_module_alone_and_wrapped(save: Callable[..., Path]) -> None:
     source = random_model()
 
@@ -214,7 +302,13 @@ def change(key: str, value: torch.Tensor | None) -> Callable[[dict[str, torch.Te
         (change("model.5.bn.bias", torch.ones(3)), r"model.5.bn.bias \(3,\) not \(128,\)"),
         (change("model.5.bn.bias", torch.full((128,), float("nan"))), "'model.5.bn.bias'.*not finite"),
         (change("model.5.bn.bias", torch.full((128,), 1e300, dtype=torch.float64)), "'model.5.bn.bias'.*not finite"),
-        (change("model.21.proto.cv1.conv.weight", torch.ones(1)), r"missing: .* of another shape: model.21.proto.cv1.conv.weight \(1,\)"),
+        (
+            change("model.21.proto.cv1.conv.weight", torch.ones(1)),
+            r"missing: .*another shape: model.21.proto.cv1.conv.weight \(1,\)",
+        ),
+            change("model.21.proto.cv1.conv.weight", torch.ones(1)),
+            r"missing: .* of another shape: model.21.proto.cv1.conv.weight \(1,\)",
+        ),
         (change("model.0.conv.bias", torch.ones(16)), "folded"),
         (change("model.0.conv.weight", None), "no YOLO model"),
     ],
@@ -353,6 +447,17 @@ def test_command(save: Callable[..., Path], command: Callable[..., Any], tmp_pat
     assert done.exit_code == 0
     assert read_metadata(other).weights_license == "Enterprise"
     assert "have to publish" not in done.output
+
+
+def test_command_tells_the_keypoints(command: Callable[..., Any], save: Callable[..., Path], tmp_path: Path) -> None:
+    source = random_model(task="pose", keypoints=POINTS)
+    path = save(lambda public: {"model": public_pose(public, source, shape=(4, 2), kpt_names={0: POINTS.names})})
+    done = command(path)
+    assert done.exit_code == 0, done.output
+    for part in ("pose", "4 x 2: nose, tail, left, right"):
+        assert part in done.output
+    torch.save(source.state_dict(), tmp_path / "plain.pt")
+    assert "keypoints = 4 x 2" in command(tmp_path / "plain.pt").output
 
 
 def test_command_leaves_nothing_behind_on_an_error(command: Callable[..., Any], tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from yolo12edge.data.scenes import CLASS_NAMES, generate_scenes
 from yolo12edge.errors import BackendError, CheckpointError, DatasetError, InputError
 from yolo12edge.nn import ModelConfig, build_model
 from yolo12edge.training import EpochRecord, TrainConfig, resume, train
-from yolo12edge.training.loss import DetectionLoss
+from yolo12edge.training.losses import LOSSES, LossSettings
 from yolo12edge.training.module import images_to_float
 from yolo12edge.training.trainer import choose_device, transfer_weights
 
@@ -86,10 +86,8 @@ def test_run_leaves_usable_checkpoints_and_refuses_to_be_overwritten(config: Tra
 def test_run_that_gets_no_better_stops_but_not_before_it_found_anything(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch, ap: float, stalled: bool, best: int, epochs: int
 ) -> None:
-    names = ("ap", "ap50", "ap75", "precision", "recall", "f1")
-    monkeypatch.setattr(
-        "yolo12edge.training.module.evaluate_detections", lambda *_: SimpleNamespace(**dict.fromkeys(names, ap))
-    )
+    measured = SimpleNamespace(score=ap, columns=lambda: {"ap": ap, "ap50": ap}, figures=dict)
+    monkeypatch.setattr("yolo12edge.training.validation.Validation.score", lambda _: measured)
     result = train(replace(config, epochs=4, patience=2))
     assert (result.stalled, result.best_epoch, result.epochs) == (stalled, best, epochs)
 
@@ -173,13 +171,14 @@ def test_network_learns_a_batch(data: Path) -> None:
     batch = collate([dataset[0], dataset[1]])
     network = build_model(ModelConfig(num_classes=len(CLASS_NAMES))).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
+    loss = LOSSES["detect"](LossSettings())
     losses = []
     for _ in range(25):
-        parts = DetectionLoss()(network(images_to_float(batch.images)), batch.image_index, batch.class_id, batch.boxes)
+        total = sum(loss(network(images_to_float(batch.images)), batch).values())
         optimizer.zero_grad()
-        parts.total.backward()
+        total.backward()
         optimizer.step()
-        losses.append(float(parts.total.detach()))
+        losses.append(float(total.detach()))
     assert losses[-1] < 0.6 * losses[0]
 
 

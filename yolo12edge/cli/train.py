@@ -22,13 +22,22 @@ __all__ = ["train"]
 
 def train(
     *,
-    data: Annotated[Path | None, typer.Option(help="Dataset description (data.yaml).")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Dataset: its description (data.yaml), or a folder of class folders.")
+    ] = None,
+    task: Annotated[
+        Literal["detect", "segment", "classify", "pose", "obb"] | None,
+        typer.Option(help="What to train for.", show_default="what the dataset says, else detect"),
+    ] = None,
     model: Annotated[Literal["n", "s", "m", "l", "x"], typer.Option(help="Model scale.")] = "n",
     variant: Annotated[Literal["v1", "turbo"], typer.Option(help="Model variant.")] = "v1",
     weights: Annotated[Path | None, typer.Option(help="Checkpoint to start from (.safetensors).")] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 100,
     batch: Annotated[int, typer.Option(help="Images per step.")] = 16,
-    imgsz: Annotated[int, typer.Option(help="Side of the network input, a multiple of 32.")] = 640,
+    imgsz: Annotated[
+        int | None,
+        typer.Option(help="Side of the network input, a multiple of 32.", show_default="640; classify 224, obb 1024"),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder of the run.", show_default="runs/train, with a number if it exists"),
@@ -40,6 +49,9 @@ def train(
     schedule: Annotated[Literal["linear", "cosine"], typer.Option(help="How the learning rate falls.")] = "linear",
     close_mosaic: Annotated[int, typer.Option(help="Last epochs without mosaic and mixup.")] = 10,
     patience: Annotated[int, typer.Option(help="Stop after so many epochs without a better result.")] = 100,
+    label_smoothing: Annotated[
+        float, typer.Option(help="Share of the truth spread over all classes; classify only.")
+    ] = 0.0,
     seed: Annotated[int, typer.Option(help="Seed of weights, order and augmentation.")] = 0,
     workers: Annotated[int, typer.Option(help="Loader processes.")] = 2,
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where to train.")] = "auto",
@@ -50,39 +62,43 @@ def train(
         Path | None, typer.Option(help="Continue the run of this folder with its own settings; no other option counts.")
     ] = None,
 ) -> None:
-    """Train a detector; checks the dataset first, writes checkpoints, results and plots into --out."""
+    """Train a network; checks the dataset first, writes checkpoints, results and plots into --out."""
     from ..data.dataset import read_dataset
     from ..errors import InputError
 
     if resume is None and data is None:
         raise InputError("there is nothing to train on", remedy="add --data data.yaml, or --resume RUN")
+    from ..nn.config import TRAITS
     from ..training import RunFiles, TrainConfig
     from ..training import resume as resume_run
     from ..training import train as start_run
 
     if resume is not None:
         config = TrainConfig.of_run(resume)
+        dataset = read_dataset(config.data, task=config.task)
     else:
+        dataset = read_dataset(cast("Path", data), task=task)
         config = TrainConfig(
             data=cast("Path", data).absolute(),
             out=free_folder(Path("runs/train")) if out is None else out,
+            task=dataset.task,
             scale=model,
             variant=variant,
             weights=weights,
             epochs=epochs,
             batch=batch,
-            image_size=imgsz,
+            image_size=TRAITS[dataset.task].image_size if imgsz is None else imgsz,
             optimizer=optimizer,
             lr=lr,
             schedule=schedule,
             close_mosaic=close_mosaic,
             patience=patience,
+            label_smoothing=label_smoothing,
             seed=seed,
             workers=workers,
             device=device,
             precision=precision,
         )
-    dataset = read_dataset(config.data)
     _check(dataset)
     try:
         with _Display(config) as display:
@@ -135,10 +151,11 @@ class _Display:
 
     def start(self, plan: Plan, transfer: Transfer | None) -> None:
         """Say what the plan is."""
-        config = self._config
+        config = plan.config
         console.print(
-            f"YOLO12{config.scale} {config.variant}, {config.epochs} epochs at {config.image_size} px, batch "
-            f"{config.batch} x {plan.accumulate}, {plan.optimizer}, learning rate {plan.lr:g}; run folder {config.out}",
+            f"YOLO12{config.scale} {config.variant} for {config.task}, {config.epochs} epochs at "
+            f"{config.image_size} px, batch {config.batch} x {plan.accumulate}, {plan.optimizer}, learning rate {plan.lr:g}; "
+            f"run folder {config.out}",
             markup=False,
             soft_wrap=True,
         )
@@ -155,11 +172,15 @@ class _Display:
 
     def epoch(self, record: EpochRecord) -> None:
         """Print what the epoch gave."""
-        values = record.values
+        losses = "  ".join(
+            f"{name.removeprefix('train/')} {value:.3f}"
+            for name, value in record.values.items()
+            if name.startswith("train/")
+        )
+        figures = "  ".join(f"{name} {100 * value:5.2f}" for name, value in list(record.figures.items())[:2])
         console.print(
-            f"epoch {record.epoch:>3}/{self._config.epochs}  loss: box {values['train/box']:.3f}  cls "
-            f"{values['train/cls']:.3f}  dfl {values['train/dfl']:.3f}   val: AP50-95 {100 * values['val/ap']:5.2f}  "
-            f"AP50 {100 * values['val/ap50']:5.2f}   {values['seconds']:.0f} s" + ("  best" if record.best else ""),
+            f"epoch {record.epoch:>3}/{self._config.epochs}  loss: {losses}   val: {figures}   "
+            f"{record.values['seconds']:.0f} s" + ("  best" if record.best else ""),
             markup=False,
             soft_wrap=True,
         )

@@ -42,6 +42,9 @@ class Item(NamedTuple):
     image: Tensor
     class_id: Tensor
     boxes: Tensor
+    masks: Tensor | None = None
+    keypoints: Tensor | None = None
+    obb: Tensor | None = None
 
 
 class Batch(NamedTuple):
@@ -51,13 +54,20 @@ class Batch(NamedTuple):
         images: uint8 (B, 3, H, W), RGB.
         image_index: int64 (n,), which of the B images an object is in; ascending.
         class_id: int64 (n,).
-        boxes: float32 (n, 4), left, top, right, bottom in pixels of the network's input.
+        boxes: float32 (n, 4), left, top, right, bottom in pixels of the network's input. Of oriented boxes their
+            upright hulls; of classify the whole picture, once for each of its classes.
+        masks: int16 (B, H / 4, W / 4): 0 is background, k the k-th object of that image, from 1; segment only.
+        keypoints: float32 (n, K, 3), x, y in pixels and visibility 0, 1 or 2; pose only.
+        obb: float32 (n, 5), centre x, centre y, width, height in pixels, angle in radians; obb only.
     """
 
     images: Tensor
     image_index: Tensor
     class_id: Tensor
     boxes: Tensor
+    masks: Tensor | None = None
+    keypoints: Tensor | None = None
+    obb: Tensor | None = None
 
 
 def collate(items: Sequence[Item]) -> Batch:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from .boxes import complete_iou
+__all__ = ["Assignment", "Overlap", "assign"]
 
-__all__ = ["Assignment", "assign"]
+Overlap = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""How well candidates match objects, (n,), from their image, candidate and object, (n,) indices each."""
 
 _TOP_K = 10
 _ALPHA = 0.5  # weight of the class score in the alignment metric
@@ -35,36 +37,31 @@ class Assignment(NamedTuple):
 
 @torch.no_grad()
 def assign(
-    scores: Tensor, boxes: Tensor, points: Tensor, target_image: Tensor, target_class: Tensor, target_boxes: Tensor
+    scores: Tensor, inside: Tensor, overlap_of: Overlap, target_image: Tensor, target_class: Tensor
 ) -> Assignment:
     """Choose the candidates that learn each object.
 
-    The ten candidates with the highest ``score^0.5 * CIoU^6`` whose centre lies inside the object
+    The ten candidates with the highest ``score^0.5 * overlap^6`` whose centre lies inside the object
     learn it; one that several objects want goes to the object that it overlaps most. Overlaps are
     computed for candidates inside objects only, which keeps the work proportional to their number.
 
     Args:
         scores: (B, classes, A), predicted class probabilities.
-        boxes: (B, A, 4), predicted boxes, xyxy in pixels.
-        points: (A, 2), candidate centres x, y in pixels.
+        inside: (G, A), bool, which candidates' centres lie inside which objects.
+        overlap_of: Measures predictions against objects; below 0 counts as 0.
         target_image: (G,), image of each object.
         target_class: (G,), class of each object.
-        target_boxes: (G, 4), xyxy in pixels.
 
     Returns:
         The positives, ordered by image and candidate.
     """
-    batch, count, _ = boxes.shape
+    batch, _, count = scores.shape
     objects = len(target_image)
-    x, y = points.unbind(1)
-    left, top, right, bottom = target_boxes.unsqueeze(2).unbind(1)
-    margin = torch.stack((x - left, y - top, right - x, bottom - y)).amin(0)  # (G, A)
-    inside = margin > _EPS
     object_, candidate = inside.nonzero(as_tuple=True)
     image = target_image[object_]
 
     # A diverged network predicts NaN; the run then ends with the checkpoint's own message.
-    overlap = complete_iou(boxes[image, candidate], target_boxes[object_]).nan_to_num_(nan=0.0).clamp_(min=0)
+    overlap = overlap_of(image, candidate, object_).nan_to_num(nan=0.0).clamp_(min=0)
     score = scores[image, target_class[object_], candidate]
     metric = torch.zeros((objects, count), dtype=overlap.dtype, device=overlap.device)
     metric[object_, candidate] = score.pow(_ALPHA) * overlap.pow(_BETA)
@@ -82,10 +79,10 @@ def assign(
     cell = image * count + candidate
     rivals = torch.bincount(want_cell, minlength=cells)
     best_overlap = overlap.new_zeros(cells).scatter_reduce_(0, cell, overlap, "amax")
-    winner = torch.full((cells,), objects, dtype=torch.long, device=boxes.device)
+    winner = torch.full((cells,), objects, dtype=torch.long, device=scores.device)
     is_best = overlap >= best_overlap[cell]
     winner.scatter_reduce_(0, cell[is_best], object_[is_best], "amin")
-    assigned = torch.full((cells,), -1, dtype=torch.long, device=boxes.device)
+    assigned = torch.full((cells,), -1, dtype=torch.long, device=scores.device)
     assigned[want_cell] = want_object
     assigned = torch.where(rivals > 1, winner, assigned)
 

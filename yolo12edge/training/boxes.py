@@ -1,4 +1,4 @@
-"""Differentiable box overlap."""
+"""Upright boxes in training: containment and their differentiable overlap."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from math import pi
 import torch
 from torch import Tensor
 
-__all__ = ["complete_iou"]
+__all__ = ["complete_iou", "inside_boxes"]
 
 _EPS = 1e-7
+_MARGIN = 1e-9
 
 
 def complete_iou(a: Tensor, b: Tensor) -> Tensor:
@@ -35,3 +36,19 @@ def complete_iou(a: Tensor, b: Tensor) -> Tensor:
     with torch.no_grad():
         weight = aspect / (aspect - iou + (1 + _EPS))
     return iou - (distance / diagonal + weight * aspect)
+
+
+def inside_boxes(points: Tensor, boxes: Tensor) -> Tensor:
+    """Return which points lie in which boxes.
+
+    Args:
+        points: (A, 2), x, y.
+        boxes: (G, 4), xyxy, same unit.
+
+    Returns:
+        (G, A), bool; the edge is outside.
+    """
+    x, y = points.unbind(1)
+    left, top, right, bottom = boxes.unsqueeze(2).unbind(1)
+    inside: Tensor = torch.stack((x - left, y - top, right - x, bottom - y)).amin(0) > _MARGIN
+    return inside

@@ -10,8 +10,9 @@ import msgspec
 
 from ..data.augment import AugmentConfig
 from ..errors import InputError
+from ..manifest import TASKS, Task
 from ..nn.config import SCALES, VARIANTS
-from .loss import LossGains
+from .losses.common import LossGains
 
 __all__ = ["CONFIG_NAME", "TrainConfig", "augment_preset"]
 
@@ -32,8 +33,9 @@ class TrainConfig:
     """One training run.
 
     Attributes:
-        data: The dataset's ``data.yaml``.
+        data: The dataset: its ``data.yaml``, or a folder.
         out: Directory of the run; must not hold another run.
+        task: What to train for; None means what the dataset is labelled for.
         scale: Model scale, n to x.
         variant: Model variant, ``v1`` or ``turbo``.
         weights: Checkpoint to start from; tensors of equal name and shape are taken over.
@@ -55,6 +57,7 @@ class TrainConfig:
         close_mosaic: Last epochs without mosaic and mixup.
         patience: Epochs without a better validation result after which training stops.
         gains: Weights of the loss parts.
+        label_smoothing: Share of the truth that is spread over all classes; classify only.
         augment: Augmentation; None means the preset of the scale.
         seed: Seed of initialisation, order and augmentation; the same seed gives the same run on the same machine.
         workers: Loader processes.
@@ -67,6 +70,7 @@ class TrainConfig:
 
     data: Path
     out: Path
+    task: Task | None = None
     scale: str = "n"
     variant: str = "v1"
     weights: Path | None = None
@@ -87,6 +91,7 @@ class TrainConfig:
     close_mosaic: int = 10
     patience: int = 100
     gains: LossGains = field(default_factory=LossGains)
+    label_smoothing: float = 0.0
     augment: AugmentConfig | None = None
     seed: int = 0
     workers: int = 2
@@ -94,7 +99,8 @@ class TrainConfig:
     precision: Literal["auto", "fp32", "fp16", "bf16"] = "auto"
 
     def __post_init__(self) -> None:
-        choices = {
+        choices: dict[str, tuple[str | None, ...]] = {
+            "task": (None, *TASKS),
             "scale": tuple(SCALES),
             "variant": VARIANTS,
             "optimizer": ("auto", "adamw", "sgd"),
@@ -105,7 +111,7 @@ class TrainConfig:
         for name, allowed in choices.items():
             value = getattr(self, name)
             if value not in allowed:
-                raise InputError(f"{name} is {value!r}", expected=f"one of {', '.join(allowed)}")
+                raise InputError(f"{name} is {value!r}", expected=f"one of {', '.join(filter(None, allowed))}")
         least: dict[str, float] = {
             "epochs": 1,
             "batch": 1,
@@ -119,6 +125,7 @@ class TrainConfig:
             "clip_norm": 1e-9,
             "close_mosaic": 0,
             "patience": 1,
+            "label_smoothing": 0,
             "seed": 0,
             "workers": 0,
         }
@@ -130,8 +137,9 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InputError(f"{name} is {value}", expected="more than 0")
-        if self.momentum >= 1:
-            raise InputError(f"momentum is {self.momentum}", expected="less than 1")
+        for name in ("momentum", "label_smoothing"):
+            if getattr(self, name) >= 1:
+                raise InputError(f"{name} is {getattr(self, name)}", expected="less than 1")
         if self.image_size % 32:
             raise InputError(f"image_size is {self.image_size}", expected="a multiple of 32")
 

@@ -11,60 +11,61 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from ..data.loader import Batch
-from ..detections import Detections
-from ..metrics.detection import DetectionMetrics, evaluate_detections
-from ..metrics.evaluate import EVAL_THRESHOLDS
-from ..metrics.target import Target
+from ..metrics import Metrics
 from ..nn import YOLO12
-from ..tasks.detect import decode
 from .ema import WeightAverage
-from .loss import DetectionLoss, LossParts
+from .losses import Parts, TaskLoss
 from .optim import Plan, apply_step, build_optimizer
+from .validation import Validation
 
-__all__ = ["DetectorModule", "LossMean"]
+__all__ = ["LossMean", "TrainingModule"]
 
 
 class LossMean:
-    """Mean of the loss parts over an epoch, by image."""
+    """Mean of the loss parts over an epoch, by image.
 
-    def __init__(self) -> None:
-        self._sums = torch.zeros(3, dtype=torch.float64)
+    Args:
+        parts: Their names.
+    """
+
+    def __init__(self, parts: Sequence[str]) -> None:
+        self._names = tuple(parts)
+        self._sums = torch.zeros(len(self._names), dtype=torch.float64)
         self._images = 0
 
-    def add(self, parts: LossParts, images: int) -> None:
+    def add(self, parts: Parts, images: int) -> None:
         """Add one batch."""
-        self._sums += torch.stack([part.detach() for part in parts]).cpu().double() * images
+        self._sums += torch.stack([parts[name].detach() for name in self._names]).cpu().double() * images
         self._images += images
 
     def means(self) -> dict[str, float]:
         """Return the means by part."""
         means = (self._sums / max(self._images, 1)).tolist()
-        return dict(zip(LossParts._fields, means, strict=True))
+        return dict(zip(self._names, means, strict=True))
 
 
-class DetectorModule(L.LightningModule):
-    """Trains a YOLO12 detector; optimization is manual, because accumulation changes during warm-up.
+class TrainingModule(L.LightningModule):
+    """Trains a YOLO12 of any task; optimization is manual, because accumulation changes during warm-up.
 
     Args:
         network: The network to train.
         plan: How.
-        class_names: Names by class index.
+        loss: What it learns by.
+        validation: How the averaged weights are scored.
     """
 
-    def __init__(self, network: YOLO12, plan: Plan, class_names: Sequence[str]) -> None:
+    def __init__(self, network: YOLO12, plan: Plan, loss: TaskLoss, validation: Validation) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.network = network
         self.plan = plan
-        self.class_names = list(class_names)
-        self.loss = DetectionLoss(plan.config.gains)
+        self.loss = loss
+        self.validation = validation
         self.average = WeightAverage(network, plan.total_updates)
-        self.train_loss = LossMean()
-        self.val_loss = LossMean()
-        self.metrics: DetectionMetrics | None = None
+        self.train_loss = LossMean(loss.parts)
+        self.val_loss = LossMean(loss.parts)
+        self.metrics: Metrics | None = None
         self._since_update = 0
-        self._predictions: list[Detections] = []
-        self._targets: list[Target] = []
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return the optimizer of the plan."""
@@ -76,7 +77,7 @@ class DetectorModule(L.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Start an epoch's means."""
-        self.train_loss = LossMean()
+        self.train_loss = LossMean(self.loss.parts)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Learn from one batch.
@@ -89,10 +90,10 @@ class DetectorModule(L.LightningModule):
         assert isinstance(optimizer, L.pytorch.core.optimizer.LightningOptimizer)
         step = self.plan.at(self.current_epoch * self.plan.steps_per_epoch + batch_idx)
         apply_step(optimizer.optimizer, step)
-        parts = self._losses(self.network, batch)
+        parts = self.loss(self.network(images_to_float(batch.images)), batch)
         self.train_loss.add(parts, len(batch.images))
-        # The recipe's learning rates are made for a loss summed over the images.
-        self.manual_backward(parts.total * len(batch.images))
+        total = torch.stack([parts[name] for name in self.loss.parts]).sum()
+        self.manual_backward(total * len(batch.images) if self.loss.summed else total)
         self._since_update += 1
         if self._since_update < step.accumulate and batch_idx + 1 < self.plan.steps_per_epoch:
             return
@@ -107,33 +108,24 @@ class DetectorModule(L.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Start a validation pass."""
-        self.val_loss = LossMean()
-        self._predictions, self._targets = [], []
+        self.val_loss = LossMean(self.loss.parts)
+        self.validation.start()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Detect with the averaged weights; boxes stay in network pixels, which overlaps do not mind.
+        """Run the averaged weights.
 
         Args:
-            batch: Letterboxed images and their objects.
+            batch: Prepared as the Runtime prepares frames, and what is labelled.
             batch_idx: Index within the pass.
         """
         network = self.average.network
         output = network(images_to_float(batch.images))
-        self.val_loss.add(self.loss(output, batch.image_index, batch.class_id, batch.boxes), len(batch.images))
-        decoded = network.head.decode(output)
-        boxes, scores = (decoded[role].float().cpu().numpy() for role in ("boxes", "scores"))
-        image_index, class_id = batch.image_index.cpu().numpy(), batch.class_id.cpu().numpy()
-        labelled = batch.boxes.cpu().numpy()
-        height, width = batch.images.shape[2:]
-        for index in range(len(batch.images)):
-            self._predictions.append(decode(boxes[index], scores[index], EVAL_THRESHOLDS))
-            mine = image_index == index
-            self._targets.append(Target(labelled[mine], class_id[mine], (height, width)))
+        self.val_loss.add(self.loss(output, batch), len(batch.images))
+        self.validation.add(network.head.decode(output))
 
     def on_validation_epoch_end(self) -> None:
         """Score the pass."""
-        self.metrics = evaluate_detections(self._predictions, self._targets, self.class_names)
-        self._predictions, self._targets = [], []
+        self.metrics = self.validation.score()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the averaged weights to the state of the run."""
@@ -142,10 +134,6 @@ class DetectorModule(L.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the averaged weights."""
         self.average.load_state_dict(checkpoint["average"])
-
-    def _losses(self, network: YOLO12, batch: Batch) -> LossParts:
-        output = network(images_to_float(batch.images))
-        return self.loss(output, batch.image_index, batch.class_id, batch.boxes)
 
 
 def images_to_float(images: Tensor) -> Tensor:

@@ -16,11 +16,9 @@ from ..checkpoint import Checkpoint, CheckpointMeta
 from ..files import atomic_file
 from ..nn import YOLO12
 from .config import CONFIG_NAME
-from .module import DetectorModule
+from .module import TrainingModule
 
 __all__ = ["EpochRecord", "RunFiles", "RunWriter"]
-
-AP_WEIGHT, AP50_WEIGHT = 0.9, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +74,13 @@ class EpochRecord:
     Attributes:
         epoch: Counted from 1.
         values: Columns of ``results.csv``: ``train/box``, ``val/ap`` and so on.
+        figures: What the task is known by, by its name for people: the score first, which decides what is best.
         best: Whether it is the best epoch so far.
     """
 
     epoch: int
     values: Mapping[str, float]
+    figures: Mapping[str, float]
     best: bool
 
 
@@ -137,9 +137,10 @@ class RunWriter(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Write what the epoch gave; validation has run by now."""
-        assert isinstance(pl_module, DetectorModule)
+        assert isinstance(pl_module, TrainingModule)
         metrics = pl_module.metrics
         assert metrics is not None
+        columns = metrics.columns()
         epoch = trainer.current_epoch + 1
         optimizer = trainer.optimizers[0]
         values = {
@@ -148,20 +149,19 @@ class RunWriter(L.Callback):
             "lr": float(optimizer.param_groups[0]["lr"]),
             **{f"train/{name}": value for name, value in pl_module.train_loss.means().items()},
             **{f"val/{name}": value for name, value in pl_module.val_loss.means().items()},
-            **{
-                f"val/{name}": float(getattr(metrics, name))
-                for name in ("ap", "ap50", "ap75", "precision", "recall", "f1")
-            },
+            **{f"val/{name}": value for name, value in columns.items()},
         }
         if pl_module.logger is not None:
             pl_module.logger.log_metrics({k: v for k, v in values.items() if k != "epoch"}, step=epoch)
         self.rows = [*self.rows, values]
-        fitness = AP_WEIGHT * nan_to_zero(metrics.ap) + AP50_WEIGHT * nan_to_zero(metrics.ap50)
+        fitness = nan_to_zero(metrics.score)
         # While nothing is found yet, the newest epoch is the best: patience starts with the first detection.
         best = fitness > self.best_fitness or self.best_fitness <= 0
         if best:
             self.best_fitness, self.best_epoch = fitness, epoch
-        checkpoint = self._checkpoint(pl_module.average.network, values)
+        # The first two are what the task is known by: AP and AP50, top-1 and top-5.
+        summary = {"epoch": epoch, **{f"val_{name}": finite(columns[name]) for name in list(columns)[:2]}}
+        checkpoint = self._checkpoint(pl_module.average.network, summary)
         if best:
             checkpoint.save(self.files.best)
         checkpoint.save(self.files.last)
@@ -172,14 +172,9 @@ class RunWriter(L.Callback):
         if epoch - self.best_epoch >= self.patience:
             self.stalled = trainer.should_stop = True
         if self.on_epoch is not None:
-            self.on_epoch(EpochRecord(epoch, values, best))
+            self.on_epoch(EpochRecord(epoch, values, metrics.figures(), best))
 
-    def _checkpoint(self, network: YOLO12, values: Mapping[str, float]) -> Checkpoint:
-        summary = {
-            "epoch": int(values["epoch"]),
-            "val_ap": finite(values["val/ap"]),
-            "val_ap50": finite(values["val/ap50"]),
-        }
+    def _checkpoint(self, network: YOLO12, summary: dict[str, Any]) -> Checkpoint:
         tensors: dict[str, torch.Tensor] = {key: value.cpu() for key, value in network.state_dict().items()}
         return Checkpoint(self.meta(summary), tensors)
 

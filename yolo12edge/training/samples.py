@@ -8,10 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..data.loader import DetectionDataset
+from ..data.loader import DetectionDataset, Item
 from ..detections import Detections
 from ..imaging.draw import draw_detections, label_grid
 from ..imaging.images import write_image
+from ..masks import Masks
 
 __all__ = ["draw_training_samples"]
 
@@ -30,7 +31,24 @@ def draw_training_samples(dataset: DetectionDataset, class_names: Sequence[str],
     for index in range(min(_SHOWN, len(dataset))):
         item = dataset[0, index]
         image = cv2.cvtColor(np.ascontiguousarray(item.image.numpy().transpose(1, 2, 0)), cv2.COLOR_RGB2BGR)
-        certain = np.ones(len(item.class_id), np.float32)
-        found = Detections(item.boxes.numpy(), certain, item.class_id.numpy())
-        cells.append(draw_detections(np.asarray(image, np.uint8), found, class_names, confidence=False))
+        cells.append(draw_detections(np.asarray(image, np.uint8), labelled(item), class_names, confidence=False))
     write_image(out, label_grid(cells))
+
+
+def labelled(item: Item) -> Detections:
+    """Return what a picture is labelled with as if it had been found there, in network pixels."""
+    mask = keypoints = None
+    if item.masks is not None:
+        scale = item.image.shape[2] // item.masks.shape[1]
+        numbers = item.masks.numpy().repeat(scale, 0).repeat(scale, 1)
+        mask = Masks.of_full(numbers == np.arange(1, len(item.class_id) + 1)[:, None, None])
+    if item.keypoints is not None:
+        keypoints = item.keypoints.numpy() * np.array([1, 1, 0.5], np.float32)  # visibility 0, 1, 2 is a share here
+    return Detections(
+        item.boxes.numpy(),
+        np.ones(len(item.class_id), np.float32),
+        item.class_id.numpy(),
+        mask=mask,
+        keypoints=keypoints,
+        obb=None if item.obb is None else item.obb.numpy(),
+    )

@@ -22,10 +22,12 @@ from ..errors import BackendError, CheckpointError, DatasetError, InputError
 from ..files import atomic_file
 from ..nn import YOLO12, ModelConfig, build_model
 from .config import TrainConfig
-from .module import DetectorModule
+from .losses import LOSSES, LossSettings
+from .module import TrainingModule
 from .optim import Plan, plan_run
 from .run import EpochRecord, RunFiles, RunWriter
 from .samples import draw_training_samples
+from .validation import Validation
 
 __all__ = ["TrainResult", "Transfer", "resume", "train", "transfer_weights"]
 
@@ -71,7 +73,7 @@ def train(
     on_step: Callable[[int, int, int], None] | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
 ) -> TrainResult:
-    """Train a detector from the start.
+    """Train a network from the start.
 
     The dataset is taken as it is: check it first with ``check_dataset``.
 
@@ -140,7 +142,8 @@ def _run(
     on_epoch: Callable[[EpochRecord], None] | None,
 ) -> TrainResult:
     accelerator, precision = choose_device(config)
-    dataset = read_dataset(config.data)
+    dataset = read_dataset(config.data, task=config.task)
+    config = replace(config, task=dataset.task)
     samples, scored = (_labelled(dataset, split) for split in ("train", "val"))
     plan = plan_run(config, images=len(samples), num_classes=len(dataset.class_names))
     L.seed_everything(config.seed, workers=True, verbose=False)
@@ -149,7 +152,9 @@ def _run(
     origin = None if start is None else Checkpoint.load(start)
     network, transfer = make_network(config, dataset, origin)
     weights_license = None if origin is None else origin.meta.weights_license
-    module = DetectorModule(network, plan, dataset.class_names)
+    settings = LossSettings(config.gains, dataset.keypoints, dataset.multi_label, config.label_smoothing)
+    validating = Validation(dataset, scored, image_size=config.image_size)
+    module = TrainingModule(network, plan, LOSSES[dataset.task](settings), validating)
     training = DetectionDataset(
         samples,
         image_size=config.image_size,
@@ -212,10 +217,17 @@ def _labelled(dataset: Dataset, split: str) -> list[Sample]:
 
 
 def make_network(config: TrainConfig, dataset: Dataset, origin: Checkpoint | None) -> tuple[YOLO12, Transfer | None]:
-    """Build the network of a run, from a checkpoint's weights where there is one."""
-    classes = len(dataset.class_names)
+    """Build the network of a run, from a checkpoint's weights where there is one; its task may be another."""
+    made = ModelConfig(
+        task=dataset.task,
+        scale=config.scale,
+        variant=config.variant,
+        num_classes=len(dataset.class_names),
+        keypoints=dataset.keypoints,
+        multi_label=dataset.multi_label,
+    )
     if origin is None:
-        return build_model(ModelConfig(scale=config.scale, variant=config.variant, num_classes=classes)), None
+        return build_model(made), None
     meta = origin.meta
     if (meta.scale, meta.variant) != (config.scale, config.variant):
         raise CheckpointError(
@@ -223,7 +235,10 @@ def make_network(config: TrainConfig, dataset: Dataset, origin: Checkpoint | Non
             expected=f"YOLO12{config.scale} {config.variant}, as the run asks for",
             remedy=f"pass --model {meta.scale} --variant {meta.variant}, or other weights",
         )
-    network = build_model(replace(origin.config(), num_classes=classes))
+    start = origin.config()
+    network = build_model(
+        replace(made, mlp_ratio=start.mlp_ratio, residual=start.residual, areas=start.areas, bn_eps=start.bn_eps)
+    )
     return network, transfer_weights(network, origin.tensors)
 
 
@@ -250,10 +265,12 @@ def checkpoint_meta(
     assert residual is not None
     return CheckpointMeta(
         format_version=FORMAT_VERSION,
-        task="detect",
+        task=built.task,
         scale=built.scale,  # type: ignore[arg-type]
         variant=built.variant,  # type: ignore[arg-type]
         class_names=list(class_names),
+        multi_label=built.multi_label,
+        keypoints=built.keypoints,
         image_size=config.image_size,
         bn_eps=built.bn_eps,
         mlp_ratio=mlp_ratio,

@@ -27,7 +27,12 @@ def verdict_lines(result: GuardResult, recipe: Recipe, *, name: str, twin: str) 
         remedy = "allow more with --max-map-drop" if result.map_drop is not None else "score it on labelled images"
         lines.append(f"The budget does NOT hold: ship {twin}, or {remedy}.")
     speed = result.speedup
-    if speed is None:
+    if speed is None and recipe.target == "coreml":
+        lines.append(
+            "No Mac was here: the package was scored in a reference evaluator, and its speed is not known. "
+            "Run `yolo12edge val` on a Mac."
+        )
+    elif speed is None:
         lines.append(
             f"This machine is not the target ({recipe.target}): its arithmetic was simulated in float, "
             "and its speed is not known. Run `yolo12edge val` there."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ import numpy as np
 from ..errors import ExportError, InputError
 from ..files import atomic_directory
 from ..manifest import EMBEDDED_KEY, Manifest, Report, Weights
-from ..runtimes.coreml_library import import_coremltools
+from ..runtimes.coreml_library import import_coremltools, one_line
 from .coreml_library import CoremlTarget, quietly, target_of
 from .coreml_program import mil_program
 
@@ -30,7 +31,7 @@ __all__ = [
     "finished_spec",
     "new_package",
     "package_files",
-    "passes",
+    "written_program",
 ]
 
 PACKAGE = "model.mlpackage"
@@ -143,7 +144,6 @@ def coreml_files(model: bytes, manifest: Manifest, form: CoremlForm) -> dict[str
         ExportError: If the model is not what the manifest says, or has an operator without a counterpart.
     """
     _check(model, manifest, form)
-    ct = import_coremltools()
     spec, target = manifest.input, target_of(form.target)
     with quietly():
         program, floats = mil_program(
@@ -154,18 +154,14 @@ def coreml_files(model: bytes, manifest: Manifest, form: CoremlForm) -> dict[str
             half=form.precision == "fp16",
             float_names=form.float_names,
         )
-        converted = ct.convert(
+        description, weights = written_program(
             program,
-            convert_to="mlprogram",
             inputs=[_input_type(manifest)],
-            outputs=[ct.TensorType(name=output.name, dtype=np.float32) for output in manifest.outputs],
-            compute_precision=_precision(form, floats),
-            minimum_deployment_target=target,
-            pass_pipeline=passes(),
-            skip_model_load=True,
+            outputs=[output.name for output in manifest.outputs],
+            precision=_precision(form, floats),
+            target=target,
         )
-        description = finished_spec(converted.get_spec(), manifest)
-        weights = Path(converted.weights_dir, "weight.bin").read_bytes()
+    finished_spec(description, manifest)
     _check_interface(description, manifest)
     return package_files(description, weights)
 
@@ -235,12 +231,41 @@ def package_files(spec: Any, weights: bytes) -> dict[str, bytes]:
     }
 
 
-def passes() -> Any:
-    """Return what coremltools is to do to a program."""
-    pipeline = import_coremltools().PassPipeline(pass_names=list(_PASSES), pipeline_name="yolo12edge")
+def written_program(
+    program: Any, *, inputs: list[Any], outputs: list[str], precision: Any, target: Any
+) -> tuple[Any, bytes]:
+    """Let coremltools write a program, without its metadata's date; return its description and its file of weights.
+
+    Args:
+        program: Of MIL.
+        inputs: Their types, of coremltools.
+        outputs: Their names; all are float32.
+        precision: ``compute_precision`` of coremltools.
+        target: A member of ``coremltools.target``.
+
+    Raises:
+        ExportError: If coremltools cannot.
+    """
+    ct = import_coremltools()
+    pipeline = ct.PassPipeline(pass_names=list(_PASSES), pipeline_name="yolo12edge")
     # Small ones too: strides, pads and the like of 140 convolutions are a hundred kilobytes.
     pipeline.set_options("common::const_deduplication", {"const_threshold": 1})
-    return pipeline
+    with tempfile.TemporaryDirectory(prefix="yolo12edge-") as folder:  # its own would stay until the process ends
+        try:
+            model = ct.convert(
+                program,
+                convert_to="mlprogram",
+                inputs=inputs,
+                outputs=[ct.TensorType(name=name, dtype=np.float32) for name in outputs],
+                compute_precision=precision,
+                minimum_deployment_target=target,
+                pass_pipeline=pipeline,
+                skip_model_load=True,
+                package_dir=str(Path(folder, PACKAGE)),
+            )
+            return model.get_spec(), Path(model.weights_dir, "weight.bin").read_bytes()
+        except Exception as error:  # whatever its passes run into, and a full disk
+            raise ExportError(f"coremltools cannot write the program: {one_line(error)}") from error
 
 
 @contextmanager

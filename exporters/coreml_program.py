@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ExportError
+from ..errors import ExportError, Yolo12EdgeError
 from ..manifest import InputSpec, Weights
-from ..runtimes.coreml_library import import_coremltools
+from ..runtimes.coreml_library import import_coremltools, one_line
 from .attention_forms import write_attention
 from .batching import FREE, batch_network
 from .coreml_operators import OPERATORS
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["mil_program", "program_name"]
 
+_REMEDY = "name the checkpoint, or the -fp32 artifact that `yolo12edge export` wrote"
 _SINGLE = (".dfl", ".dfl.flat", ".offset", ".xyxy")
 
 
@@ -113,7 +114,15 @@ class _Translation:
         self._weights = weights
         self._gates = _gates(graph)
         for node in _reachable(graph):
-            self._translate(node)
+            try:
+                self._translate(node)
+            except Yolo12EdgeError:
+                raise
+            except Exception as error:  # a missing attribute, and whatever coremltools' builder refuses
+                raise ExportError(
+                    f"the ONNX operator {node.op_type} of {node.name} cannot be translated: {one_line(error)}",
+                    remedy=_REMEDY,
+                ) from error
 
     def output(self, name: str) -> Any:
         """Return the variable of an output of the graph."""
@@ -137,7 +146,7 @@ class _Translation:
             raise ExportError(
                 f"the ONNX operator {kind} of {node.name} has no counterpart in a Core ML export",
                 expected=f"one of {', '.join(OPERATORS)}",
-                remedy="name the checkpoint, or the -fp32 artifact that `yolo12edge export` wrote",
+                remedy=_REMEDY,
             )
         self._values[node.output[0]] = operator(node, inputs, name)
 

@@ -7,22 +7,27 @@ are Apple's. The program itself is that of the artifact, and what Apple's suppre
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..artifact import Artifact
-from ..errors import ExportError, InputError
+from ..errors import ExportError, InputError, VerificationError
 from ..manifest import Manifest
-from ..runtimes.coreml_library import import_coremltools
-from .coreml_library import quietly, target_of
-from .coreml_package import PACKAGE, finished_spec, new_package, package_files, passes
+from ..runtimes.coreml_library import import_coremltools, one_line
+from .coreml_library import TARGETS, quietly, target_of
+from .coreml_package import PACKAGE, finished_spec, new_package, package_files, written_program
+from .verify import feeds_of, verification_frames
 
 __all__ = ["coreml_pipeline"]
 
 _CONFIDENCE, _COORDINATES = "confidence", "coordinates"
+_ROLES = ("boxes", "scores")
+_TOLERANCE = 1e-5  # of the size of the image, and of scores
 _RAW = {_CONFIDENCE: "raw_confidence", _COORDINATES: "raw_coordinates"}
 _INPUTS = {"iouThreshold": "Overlap (IoU) beyond which the less confident of two boxes of a class is dropped"}
 _INPUTS["confidenceThreshold"] = "Least confidence of a detection"
@@ -61,8 +66,9 @@ def coreml_pipeline(
 
     Raises:
         InputError: If the artifact is another, a threshold is not between 0 and 1, or ``out`` must not be replaced.
-        MissingDependencyError: If coremltools is not installed.
+        MissingDependencyError: If coremltools or torch is not installed.
         ExportError: If coremltools cannot read the artifact's program.
+        VerificationError: If the suppression would not be given what the artifact gives; nothing is written then.
     """
     manifest, place = artifact.manifest, Path(out)
     if manifest.format != "coreml" or not manifest.input.pixels:
@@ -83,10 +89,9 @@ def _pipeline_files(
 ) -> dict[str, bytes]:
     ct = import_coremltools()
     with quietly():
-        source = ct.models.MLModel(str(package), skip_model_load=True)
-        version = source.get_spec().specificationVersion
-        with tempfile.TemporaryDirectory() as folder:
-            detector, weights = _detector(source, manifest, Path(folder) / PACKAGE)
+        detector, weights = _detector(package, manifest)
+    _verify(detector, weights, package, manifest)
+    version = detector.specificationVersion
     candidates = manifest.outputs[0].shape[2]
     labels = _labels(manifest.class_names)
     suppression = _suppression(candidates, labels, version, iou=iou, confidence=confidence, agnostic=agnostic)
@@ -101,17 +106,23 @@ def _pipeline_files(
     return package_files(spec, weights)
 
 
-def _detector(source: Any, manifest: Manifest, place: Path) -> tuple[Any, bytes]:
+def _detector(package: Path, manifest: Manifest) -> tuple[Any, bytes]:
     """Return the program of an artifact with the outputs that the suppression reads, and its file of weights."""
     from coremltools.converters.mil import Builder
     from coremltools.converters.mil.frontend.milproto.load import load
 
-    ct, spec = import_coremltools(), source.get_spec()
-    version = spec.specificationVersion
-    program = load(spec, version, file_weights_dir=source.weights_dir)
+    ct = import_coremltools()
+    with tempfile.TemporaryDirectory(prefix="yolo12edge-") as folder:  # coremltools writes into what it opens
+        try:
+            copy = shutil.copytree(package, Path(folder, PACKAGE))
+            source = ct.models.MLModel(str(copy), skip_model_load=True)
+            version = source.get_spec().specificationVersion
+            program = load(source.get_spec(), version, file_weights_dir=source.weights_dir)
+        except Exception as error:  # coremltools raises any kind
+            raise ExportError(f"coremltools cannot read {package}: {one_line(error)}") from error
     function = program.functions["main"]
     by_name = {var.name: var for var in function.outputs}
-    boxes, scores = (by_name[next(o.name for o in manifest.outputs if o.role == role)] for role in ("boxes", "scores"))
+    boxes, scores = (by_name[next(o.name for o in manifest.outputs if o.role == role)] for role in _ROLES)
     width, height = manifest.input.width, manifest.input.height
     classes = len(manifest.class_names)
     matrix = np.zeros((4, 4), np.float32)  # rows: centre x, centre y, width, height
@@ -128,24 +139,37 @@ def _detector(source: Any, manifest: Manifest, place: Path) -> tuple[Any, bytes]
         corners = Builder.transpose(x=Builder.squeeze(x=boxes, axes=[0], name="box_rows"), perm=[1, 0], name="corners")
         raw_coordinates = Builder.matmul(x=corners, y=matrix.T, name=_RAW[_COORDINATES])
         function.set_outputs([raw_confidence, raw_coordinates])
-    converted = ct.convert(
+    result, weights = written_program(
         program,
-        convert_to="mlprogram",
         inputs=[ct.ImageType(name=manifest.input.name, shape=(1, 3, height, width), color_layout=ct.colorlayout.RGB)],
-        outputs=[ct.TensorType(name=name, dtype=np.float32) for name in _RAW.values()],
-        compute_precision=ct.precision.FLOAT32,  # what is half precision already stays so
-        minimum_deployment_target=next(
-            target for name in ("iOS16", "iOS17", "iOS18") if (target := target_of(name)).value == version
-        ),
-        pass_pipeline=passes(),
-        skip_model_load=True,
+        outputs=list(_RAW.values()),
+        precision=ct.precision.FLOAT32,  # what is half precision already stays so
+        target=next(target for name in TARGETS if (target := target_of(name)).value == version),
     )
-    result = converted.get_spec()
     result.description.metadata.Clear()
-    found = [item.name for item in result.description.output]
-    if found != list(_RAW.values()):
-        raise ExportError(f"the program has the outputs {found}", expected=", ".join(_RAW.values()))
-    return result, Path(converted.weights_dir, "weight.bin").read_bytes()
+    return result, weights
+
+
+def _verify(detector: Any, weights: bytes, package: Path, manifest: Manifest) -> None:
+    """Refuse a program that does not give the suppression what the artifact gives, on a picture."""
+    from .mil_evaluator import MilBackend
+
+    feeds, _ = feeds_of(manifest.input, verification_frames(None)[0])
+    with closing(MilBackend(package)) as artifact, closing(MilBackend(package_files(detector, weights))) as candidate:
+        expected, found = artifact.infer(feeds), candidate.infer(feeds)
+    boxes, scores = (expected[next(o.name for o in manifest.outputs if o.role == role)][0] for role in _ROLES)
+    sizes = np.array([manifest.input.width, manifest.input.height], np.float64)
+    low, high = boxes[:2].T / sizes, boxes[2:].T / sizes
+    wanted = {
+        _CONFIDENCE: np.pad(scores.T, ((0, 0), (0, -len(scores) % _COLUMNS))),
+        _COORDINATES: np.concatenate([(low + high) / 2, high - low], axis=1),
+    }
+    for name, values in wanted.items():
+        array = found.get(_RAW[name], np.empty(0))
+        if array.shape != values.shape or not np.abs(array - values).max() <= _TOLERANCE:  # NaN is refused, too
+            raise VerificationError(
+                f"{_RAW[name]} is not what {package} gives", expected="the same values", remedy="report it"
+            )
 
 
 def _labels(names: list[str]) -> list[str]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -23,6 +26,8 @@ from yolo12edge.calibration.quantize import Quantizer
 from yolo12edge.calibration.recipe import Recipe
 from yolo12edge.errors import ExportError, InputError, MissingDependencyError, VerificationError
 from yolo12edge.exporters import coreml_export as module
+from yolo12edge.exporters import coreml_suppression
+from yolo12edge.exporters.coreml_converter import CoremlConverter
 from yolo12edge.exporters.coreml_export import coreml_from_onnx
 from yolo12edge.exporters.coreml_package import PACKAGE, CoremlForm, coreml_files, coreml_manifest, package_files
 from yolo12edge.exporters.coreml_program import program_name
@@ -265,6 +270,45 @@ def test_the_pipeline_hands_scores_and_relative_boxes_to_the_suppression(w8a8, s
         assert (again / name).read_bytes() == (out / name).read_bytes()
 
 
+def test_a_pipeline_leaves_its_artifact_alone_and_nothing_behind(
+    half: Artifact, hub, tiny_onnx, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """coremltools writes into packages that it opens, and keeps what it converts until the process ends."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    files = [path for path in (half.path / PACKAGE).rglob("*") if path.is_file()]
+    for path in files:
+        os.utime(path, ns=(0, 0))
+    coreml_pipeline(half, tmp_path / "vision.mlpackage")
+    converted(hub, tiny_onnx.manifest, CoremlForm())
+    assert [path.stat().st_mtime_ns for path in files] == [0] * len(files)
+    assert not list(scratch.iterdir())
+
+
+def test_a_wrong_pipeline_is_not_written(half: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(program, **options):
+        description, weights = written_program(program, **options)
+        one = np.float16(1).tobytes() * 32
+        start = weights.index(b"\xef\xbe\xad\xde", len(weights) // 2) + 64  # behind the next header
+        return description, weights[:start] + one + weights[start + len(one) :]
+
+    written_program = coreml_suppression.written_program
+    monkeypatch.setattr(coreml_suppression, "written_program", wrong)
+    with pytest.raises(VerificationError, match="raw_confidence is not what"):
+        coreml_pipeline(half, tmp_path / "vision.mlpackage")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_artifact_gives_no_pipeline(half: Artifact, tmp_path: Path) -> None:
+    copy = Artifact(tmp_path / "copy", half.manifest)
+    shutil.copytree(half.path, copy.path)
+    weights = copy.path / PACKAGE / "Data/com.apple.CoreML/weights/weight.bin"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ExportError, match="coremltools cannot read"):
+        coreml_pipeline(copy, tmp_path / "vision.mlpackage")
+
+
 def test_a_pipeline_needs_an_image_input_and_sane_thresholds(half: Artifact, tiny_onnx, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no Core ML artifact"):
         coreml_pipeline(tiny_onnx, tmp_path / "x.mlpackage")
@@ -310,6 +354,38 @@ def test_an_operator_without_counterpart_is_named(tiny_onnx: Artifact, hub: byte
     gate.op_type = "Hardmax"
     with pytest.raises(ExportError, match=f"Hardmax of {gate.name}"):
         converted(model.SerializeToString(), tiny_onnx.manifest, CoremlForm())
+
+
+def test_what_cannot_be_translated_or_written_is_an_export_error(
+    tiny_onnx: Artifact, hub: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import coremltools
+
+    model = load_model(hub)
+    bare = next(node for node in model.graph.node if node.op_type == "Conv")
+    del bare.attribute[:]
+    with pytest.raises(ExportError, match=f"Conv of {bare.name} cannot be translated"):
+        converted(model.SerializeToString(), tiny_onnx.manifest, CoremlForm())
+
+    def fail(*_, **__):
+        raise RuntimeError("a pass\nfailed")
+
+    monkeypatch.setattr(coremltools, "convert", fail)
+    with pytest.raises(ExportError, match="cannot write the program: a pass failed"):
+        converted(hub, tiny_onnx.manifest, CoremlForm())
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_int8_is_judged_on_the_package_that_is_written(quantized, scene_frames, batch: int) -> None:
+    manifest, model = quantized
+    converter = CoremlConverter(CoremlForm(image_input=batch == 1, batch=batch))
+    own, files = converter.files(model, manifest)
+    expected = MilBackend(files).infer(feeds_of(own.input, scene_frames[0])[0])
+    simulation = converter.simulation(model, manifest, threads=None)
+    found = simulation.infer(feeds_of(manifest.input, scene_frames[0])[0])
+    for name, array in found.items():
+        assert np.array_equal(array, expected[name][:1])
+    assert [(item.name, item.shape) for item in simulation.outputs] == [(o.name, o.shape) for o in manifest.outputs]
 
 
 def test_zero_points_are_refused(tiny_onnx: Artifact, quantized) -> None:

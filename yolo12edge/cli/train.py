@@ -154,8 +154,8 @@ class _Display:
         config = plan.config
         console.print(
             f"YOLO12{config.scale} {config.variant} for {config.task}, {config.epochs} epochs at "
-            f"{config.image_size} px, batch {config.batch} x {plan.accumulate}, {plan.optimizer}, learning rate {plan.lr:g}; "
-            f"run folder {config.out}",
+            f"{config.image_size} px, batch {config.batch} x {plan.accumulate}, {plan.optimizer}, "
+            f"learning rate {plan.lr:g}; run folder {config.out}",
             markup=False,
             soft_wrap=True,
         )

@@ -173,7 +173,7 @@ def _run(
     )
     with atomic_file(files.config) as temporary:
         temporary.write_bytes(config.to_json())
-    draw_training_samples(training, dataset.class_names, files.samples)
+    draw_training_samples(training, dataset, files.samples)
     if on_start is not None:
         on_start(plan, None if state is not None else transfer)
     with quiet_lightning():

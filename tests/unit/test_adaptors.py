@@ -12,10 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from yolo12edge.adaptors import from_supervision, to_coco_results, to_supervision, write_coco_results
+from yolo12edge.adaptors import (
+    from_supervision,
+    to_coco_results,
+    to_supervision,
+    to_supervision_classes,
+    to_supervision_keypoints,
+    write_coco_results,
+)
 from yolo12edge.data.coco import read_coco
 from yolo12edge.detections import Detections, Timing
 from yolo12edge.errors import InputError, Yolo12EdgeError
+from yolo12edge.masks import Masks
 
 NAMES = ("person", "car", "truck")
 
@@ -38,10 +46,29 @@ class FakeDetections:
     xyxy: np.ndarray
     confidence: np.ndarray | None = None
     class_id: np.ndarray | None = None
+    mask: np.ndarray | None = None
     data: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.xyxy)
+
+
+@dataclass
+class FakeKeyPoints:
+    """What of ``supervision.KeyPoints`` is used; releases before 0.30 call the confidence so, later ones take both."""
+
+    xy: np.ndarray
+    class_id: np.ndarray | None = None
+    confidence: np.ndarray | None = None
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class FakeClassifications:
+    """What of ``supervision.Classifications`` is used."""
+
+    class_id: np.ndarray
+    confidence: np.ndarray | None = None
 
 
 @pytest.fixture
@@ -52,6 +79,8 @@ def supervision(monkeypatch: pytest.MonkeyPatch) -> type[Any]:
     except ImportError:
         module = ModuleType("supervision")
         module.Detections = FakeDetections  # type: ignore[attr-defined]
+        module.KeyPoints = FakeKeyPoints  # type: ignore[attr-defined]
+        module.Classifications = FakeClassifications  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "supervision", module)
         return FakeDetections
     return supervision.Detections
@@ -73,6 +102,43 @@ def test_supervision_without_objects(supervision: type[Any]) -> None:
     assert (len(theirs), theirs.data["class_name"].dtype.kind) == (0, "U")
     assert len(from_supervision(theirs)) == 0
     assert len(from_supervision(supervision(xyxy=np.zeros((0, 4))))) == 0
+
+
+def masked() -> Detections:
+    full = np.zeros((2, 9, 7), np.bool_)
+    full[0, 2:5, 1:4] = True
+    full[1, 8, 6] = full[1, 0, 0] = True
+    return Detections([[1, 2, 4, 5], [0, 0, 7, 9]], [0.9, 0.5], [1, 0], mask=Masks.of_full(full))
+
+
+def test_supervision_masks_and_oriented_boxes_and_back(supervision: type[Any]) -> None:
+    found = masked()
+    assert found.mask is not None
+    theirs = to_supervision(found, NAMES)
+    np.testing.assert_array_equal(theirs.mask, found.mask.full())
+    back = from_supervision(theirs)
+    assert back.mask is not None
+    np.testing.assert_array_equal(back.mask.full(), found.mask.full())
+    turned = Detections([[0, 0, 9, 9]] * 2, [0.9, 0.5], [1, 0], obb=[[5, 5, 8, 2, 0.3], [4, 3, 2, 8, 2.2]])
+    theirs = to_supervision(turned, NAMES)
+    assert theirs.data["xyxyxyxy"].shape == (2, 4, 2)
+    np.testing.assert_allclose(theirs.data["xyxyxyxy"].mean(axis=1), [[5, 5], [4, 3]], atol=1e-5)
+    np.testing.assert_allclose(from_supervision(theirs).obb, turned.obb, atol=1e-5)
+
+
+def test_supervision_keypoints_and_classes(supervision: type[Any]) -> None:
+    posed = Detections([[0, 0, 9, 9]], [0.9], [1], keypoints=[[[1, 2, 0.3], [4, 5, 0.6]]])
+    points = to_supervision_keypoints(posed, NAMES)
+    assert points.xy.tolist() == [[[1, 2], [4, 5]]]
+    values = points.keypoint_confidence if hasattr(points, "keypoint_confidence") else points.confidence
+    np.testing.assert_allclose(values, [[0.3, 0.6]])
+    assert points.data["class_name"].tolist() == ["car"]
+    classes = to_supervision_classes(Detections([[0, 0, 9, 9]], [0.7], [1], probs=[[0.3, 0.7]]))
+    assert classes.class_id.tolist() == [0, 1]
+    np.testing.assert_allclose(classes.confidence, [0.3, 0.7])
+    for adaptor in (lambda: to_supervision_keypoints(masked(), NAMES), lambda: to_supervision_classes(posed)):
+        with pytest.raises(InputError, match="have no"):
+            adaptor()
 
 
 @pytest.mark.parametrize("missing", ["confidence", "class_id"])
@@ -132,3 +198,27 @@ def test_coco_results_are_what_the_evaluation_reads(tmp_path: Path, found: Detec
     scored.evaluate()
     scored.accumulate()
     assert (scored.eval["precision"][:, :, [0, 2], 0, -1] == 1).all()
+
+
+def test_coco_masks_are_what_the_evaluation_reads() -> None:
+    evaluation = pytest.importorskip("faster_coco_eval")
+    rng = np.random.default_rng(0)
+    full = np.zeros((12, 150, 210), np.bool_)
+    for mask in full[:-1]:
+        left, top = rng.integers(0, 100, 2)
+        mask[top : top + 50, left : left + 100] = rng.random((50, 100)) < rng.choice([0.02, 0.5, 1])
+    found = Detections(np.tile([[0, 0, 210, 150]], (12, 1)), np.ones(12), np.zeros(12, int), mask=Masks.of_full(full))
+    results = to_coco_results(found, image_id=1, category_ids=(1,))
+    decode = evaluation.mask.decode
+    for result, mask in zip(results, full, strict=True):
+        assert isinstance(result["segmentation"]["counts"], str)
+        np.testing.assert_array_equal(decode(result["segmentation"]).astype(bool), mask)
+
+
+def test_coco_keypoints_and_corners() -> None:
+    posed = Detections([[0, 0, 9, 9]], [0.9], [0], keypoints=[[[1, 2, 0.3], [4, 5, 0.6]]])
+    assert to_coco_results(posed, image_id=1, category_ids=(1,))[0]["keypoints"] == [1.0, 2.0, 0.3, 4.0, 5.0, 0.6]
+    turned = Detections([[4, 1, 6, 9]], [0.9], [0], obb=[[5, 5, 8, 2, np.pi / 2]])
+    (result,) = to_coco_results(turned, image_id=1, category_ids=(1,))
+    assert result["segmentation"] == [[6, 1, 6, 9, 4, 9, 4, 1]]
+    json.dumps(result)

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from yolo12edge import Runtime
-from yolo12edge.adaptors import from_image, to_detection2d_array, to_label_info
+from yolo12edge.adaptors import from_image, to_classification, to_detection2d_array, to_label_image, to_label_info
 from yolo12edge.detections import Detections
 from yolo12edge.errors import InputError
+from yolo12edge.masks import Masks
 
 
 def message(name: str, **fields: Any) -> type[Any]:
@@ -48,6 +49,12 @@ def fake_msgs(distribution: str) -> SimpleNamespace:
         Detection2D=message("Detection2D", header=Header, results=list, bbox=box, **tracking),
         Detection2DArray=message("Detection2DArray", header=Header, detections=list),
     )
+    if distribution == "foxy":
+        msgs.ObjectHypothesis = message("ObjectHypothesis", id="", score=0.0)
+        msgs.Classification2D = message("Classification2D", header=Header, results=list, source_img=None)
+    else:
+        msgs.ObjectHypothesis = hypothesis
+        msgs.Classification = message("Classification", header=Header, results=list)
     if distribution == "humble":
         msgs.VisionClass = message("VisionClass", class_id=0, class_name="")
         msgs.LabelInfo = message("LabelInfo", header=Header, class_map=list, threshold=0.0)
@@ -82,6 +89,45 @@ def test_detection2d_array_of_every_distribution(distribution: str, found: Detec
         assert type(value) is float  # messages refuse NumPy's numbers
 
 
+def test_an_oriented_box_has_its_angle() -> None:
+    turned = Detections([[0, 0, 99, 99]], [0.9], [0], obb=[[50, 40, 30, 10, 0.5]])
+    for distribution in ("foxy", "humble"):
+        bbox = to_detection2d_array(turned, Header(), msgs=fake_msgs(distribution)).detections[0].bbox
+        assert (bbox.size_x, bbox.size_y, bbox.center.theta) == (30, 10, 0.5)
+
+
+@pytest.mark.parametrize("distribution", ["foxy", "galactic", "humble"])
+def test_classes_of_the_whole_image(distribution: str) -> None:
+    found = Detections([[0, 0, 9, 9]], [0.625], [1], probs=[[0.25, 0.625, 0.125]])
+    name = "id" if distribution == "foxy" else "class_id"
+    result = to_classification(found, Header(None, "camera"), msgs=fake_msgs(distribution), class_names=list("abc"))
+    assert result.header.frame_id == "camera"
+    assert [(getattr(one, name), one.score) for one in result.results] == [("b", 0.625), ("a", 0.25), ("c", 0.125)]
+    plain = to_classification(found, Header(), msgs=fake_msgs(distribution))
+    assert [getattr(one, name) for one in plain.results] == ["1", "0", "2"]
+    assert to_classification(found[:0], Header(), msgs=fake_msgs(distribution)).results == []
+    with pytest.raises(InputError, match="2 class names"):
+        to_classification(found, Header(), msgs=fake_msgs(distribution), class_names=list("ab"))
+
+
+def empty_image() -> Image:
+    return Image(0, 0, "", 0, array.array("B"))
+
+
+def test_masks_become_a_label_image(found: Detections) -> None:
+    full = np.zeros((2, 3, 4), np.bool_)
+    full[0, 1:, 1:], full[1, :2, :2] = True, True
+    both = Detections([[1, 1, 4, 3], [0, 0, 2, 2]], [0.5, 0.9], [300, 0], mask=Masks.of_full(full))
+    image = to_label_image(both, Header(None, "camera"), image=empty_image)
+    assert (image.height, image.width, image.encoding, image.step) == (3, 4, "mono16", 8)
+    assert image.header.frame_id == "camera"
+    n = 65535
+    labels, color = from_image(image)
+    assert (labels.tolist(), color) == ([[0, 0, n, n], [0, 0, 300, 300], [n, 300, 300, 300]], "gray16")
+    with pytest.raises(InputError, match="no masks"):
+        to_label_image(found, Header(), image=empty_image)
+
+
 def test_classes_by_name_and_no_tracks(found: Detections) -> None:
     result = to_detection2d_array(found, Header(), msgs=fake_msgs("humble"), class_names=("person", "car"))
     assert [entry.results[0].hypothesis.class_id for entry in result.detections] == ["car", "person"]
@@ -113,6 +159,7 @@ class Image:
     step: int
     data: Any
     is_bigendian: int = 0
+    header: Any = None
 
 
 def packed(pixels: np.ndarray, encoding: str, *, padding: int = 0, bigendian: bool = False) -> Image:

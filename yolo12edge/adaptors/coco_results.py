@@ -12,6 +12,7 @@ import numpy as np
 
 from ..detections import Detections
 from ..files import atomic_file
+from ..imaging.rotated import corners_of_rotated
 from ._classes import by_class
 
 __all__ = ["to_coco_results", "write_coco_results"]
@@ -21,6 +22,9 @@ def to_coco_results(
     detections: Detections, *, image_id: int | str, category_ids: Sequence[int]
 ) -> list[dict[str, Any]]:
     """Return one image's detections as COCO's results: ``image_id``, ``category_id``, ``bbox``, ``score``.
+
+    Masks are added as ``segmentation``, in COCO's compressed run-length code; keypoints as ``keypoints``, x, y and
+    visibility one after the other; oriented boxes, which COCO does not know, as ``segmentation`` of four corners.
 
     Args:
         detections: n objects, in pixels of the image.
@@ -37,7 +41,7 @@ def to_coco_results(
     categories = by_class(detections, category_ids, what="category ids")
     boxes = detections.xyxy.astype(np.float64)
     boxes[:, 2:] = np.maximum(boxes[:, 2:] - boxes[:, :2], 0.0)  # COCO would not see a box of negative size
-    return [
+    results: list[dict[str, Any]] = [
         {
             "image_id": image_id,
             "category_id": int(category),
@@ -46,6 +50,16 @@ def to_coco_results(
         }
         for category, box, score in zip(categories, boxes.tolist(), detections.confidence.tolist(), strict=True)
     ]
+    if detections.mask is not None:
+        for result, code in zip(results, detections.mask.to_rle(), strict=True):
+            result["segmentation"] = {**code, "counts": _compressed(code["counts"])}
+    if detections.keypoints is not None:
+        for result, points in zip(results, detections.keypoints.reshape(len(results), -1).tolist(), strict=True):
+            result["keypoints"] = [round(value, 3) for value in points]
+    if detections.obb is not None:
+        for result, corners in zip(results, corners_of_rotated(detections.obb), strict=True):
+            result["segmentation"] = [[round(value, 2) for value in corners.ravel().tolist()]]
+    return results
 
 
 def write_coco_results(path: str | os.PathLike[str], results: Iterable[dict[str, Any]]) -> None:
@@ -57,3 +71,17 @@ def write_coco_results(path: str | os.PathLike[str], results: Iterable[dict[str,
     """
     with atomic_file(Path(path)) as temporary:
         temporary.write_bytes(msgspec.json.encode(list(results)))
+
+
+def _compressed(counts: Sequence[int]) -> str:
+    """Return a run-length code as COCO's text: each count less the one before the last, in groups of five bits."""
+    text = []
+    for index, count in enumerate(counts):
+        rest = count - counts[index - 2] if index > 2 else count
+        more = True
+        while more:
+            bits = rest & 0x1F
+            rest >>= 5
+            more = rest != (-1 if bits & 0x10 else 0)
+            text.append(chr(48 + (bits | 0x20 if more else bits)))
+    return "".join(text)

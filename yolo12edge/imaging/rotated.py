@@ -19,6 +19,7 @@ __all__ = [
     "rotated_area",
     "rotated_iou",
     "rotated_nms",
+    "rotated_of_corners",
     "stretch_rotated",
     "wrap_angle",
 ]
@@ -54,6 +55,20 @@ def corners_of_rotated(boxes: Floats) -> Floats:
         (centre - along - across, centre + along - across, centre + along + across, centre - along + across), axis=1
     )
     return corners
+
+
+def rotated_of_corners(corners: Floats) -> Floats:
+    """Return the boxes that have these corners, in the order of ``corners_of_rotated``: shape (n, 4, 2) to (n, 5)."""
+    along, across = corners[:, 1] - corners[:, 0], corners[:, 3] - corners[:, 0]
+    width, height = np.hypot(*along.T), np.hypot(*across.T)
+    boxes: Floats = np.concatenate(
+        (
+            corners.mean(axis=1),
+            np.stack((width, height, wrap_angle(np.arctan2(along[:, 1], along[:, 0]))), axis=1),
+        ),
+        axis=1,
+    )
+    return boxes
 
 
 def hull_of_rotated(boxes: Floats) -> Floats:

@@ -1,8 +1,11 @@
-"""Fixtures that several folders share: a tiny detector and real-looking pictures."""
+"""Fixtures that several folders share: tiny models of every task and real-looking pictures."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -34,50 +37,32 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, scene_frames: list
 
 
 def make_checkpoint(
-    path: Path,
-    frames: list[np.ndarray],
-    *,
-    scale: str = "n",
-    variant: str = "v1",
-    task: str = "detect",
-    dimensions: int = 3,
-    multi_label: bool = False,
+    path: Path, frames: list[np.ndarray], *, task: str = "detect", scale: str = "n", variant: str = "v1"
 ) -> Path:
-    """Write a checkpoint whose activations are as spread as those of a trained one; of pose, objects have 5 points."""
+    """Write a checkpoint whose activations are as spread as those of a trained one; for pose, of 4 points."""
     import torch
 
-    from yolo12edge.checkpoint import Checkpoint, CheckpointMeta
+    from yolo12edge.checkpoint import Checkpoint, meta_of
     from yolo12edge.keypoints import KeypointSpec
     from yolo12edge.manifest import InputSpec
     from yolo12edge.nn import ModelConfig, build_model
     from yolo12edge.preprocess import Preprocessor
 
     torch.manual_seed(0)
-    points = KeypointSpec(count=5, dimensions=dimensions) if task == "pose" else None
-    config = ModelConfig(
-        task=task, scale=scale, variant=variant, num_classes=3, keypoints=points, multi_label=multi_label
-    )
-    model = build_model(config).train()
+    points = KeypointSpec(count=4, dimensions=3, flip=[1, 0, 2, 3]) if task == "pose" else None
+    model = build_model(ModelConfig(task=task, scale=scale, variant=variant, num_classes=3, keypoints=points)).train()
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0
-    for branch in getattr(model.head, "cv3", ()):
+    for branch in getattr(model.head, "cv3", []):
         torch.nn.init.zeros_(branch[-1].bias)
     batch, _ = Preprocessor(InputSpec(name="images", batch=1, height=TINY, width=TINY)).batch(frames)
     with torch.no_grad():
         model(torch.from_numpy(batch))
-    meta = CheckpointMeta(
-        task=task,
-        keypoints=points,
-        multi_label=multi_label,
-        scale=scale,
-        variant=variant,
+    meta = meta_of(
+        model.config,
         class_names=["a", "b", "c"],
         image_size=TINY,
-        bn_eps=config.bn_eps,
-        mlp_ratio=config.mlp_ratio,
-        residual=config.residual,
-        areas=config.areas,
         source="trained",
         weights_license=None,
         training={},
@@ -93,12 +78,46 @@ def checkpoint_maker():
 
 
 @pytest.fixture(scope="session")
+def tiny_checkpoint_of(
+    tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path, scene_frames: list[np.ndarray]
+) -> Callable[[str], Path]:
+    """A function from a task to a checkpoint like ``tiny_checkpoint``, made once."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+
+    @cache
+    def checkpoint(task: str) -> Path:
+        if task == "detect":
+            return tiny_checkpoint
+        return make_checkpoint(folder / f"{task}.safetensors", scene_frames, task=task)
+
+    return checkpoint
+
+
+@pytest.fixture(scope="session")
 def tiny_onnx(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path, scene_frames: list[np.ndarray]):
     """The tiny detector as an FP32 ONNX artifact, verified."""
     from yolo12edge.exporters import onnx_from_checkpoint
 
     out = tmp_path_factory.mktemp("onnx") / "tiny-fp32"
     return onnx_from_checkpoint(tiny_checkpoint, out, images=scene_frames[:2])
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx_of(
+    tmp_path_factory: pytest.TempPathFactory, tiny_onnx, tiny_checkpoint_of, scene_frames: list[np.ndarray]
+) -> Callable[[str], Any]:
+    """A function from a task to an artifact like ``tiny_onnx``, made once."""
+    folder = tmp_path_factory.mktemp("onnx-of-tasks")
+
+    @cache
+    def artifact(task: str) -> Any:
+        from yolo12edge.exporters import onnx_from_checkpoint
+
+        if task == "detect":
+            return tiny_onnx
+        return onnx_from_checkpoint(tiny_checkpoint_of(task), folder / f"{task}-fp32", images=scene_frames[:2])
+
+    return artifact
 
 
 @pytest.fixture(scope="session")

@@ -6,10 +6,7 @@ package may hold several programs ("functions"), of which an app loads the one t
 
 from __future__ import annotations
 
-import json
-import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +14,15 @@ import msgspec
 import numpy as np
 
 from ..artifact import Artifact
-from ..errors import ExportError, InputError, VerificationError
+from ..errors import InputError, VerificationError
 from ..manifest import Manifest
 from ..runtimes.coreml_library import import_coremltools
-from .coreml_library import quietly
+from ..runtimes.lone_package import FUNCTIONS_KEY, functions_json
 from .coreml_package import PACKAGE, finished_spec, new_package, package_files
 from .verify import Frame, feeds_of, verification_frames
 
-__all__ = ["FUNCTIONS_KEY", "coreml_sizes"]
+__all__ = ["coreml_sizes"]
 
-FUNCTIONS_KEY = "functions"
-"""Key of the list of functions among the metadata of a package."""
 _OPSET = 8  # of iOS 18, the first system that knows functions
 
 
@@ -36,7 +31,9 @@ def coreml_sizes(artifacts: Sequence[Artifact], out: Path | str, *, overwrite: b
 
     A function is named ``size_HEIGHTxWIDTH``; that of the first artifact is the default. Class names are in the user
     metadata, and so is a list of the functions, as JSON under ``functions``: ``[{"name": "size_640x640",
-    "height": 640, "width": 640}, …]``. The same artifacts give the same bytes.
+    "height": 640, "width": 640, "manifest": {…}}, …]``. A Runtime opens ``out``, and ``out/size_320x320``. Weights
+    that are the same are stored once; those of INT8 may differ from size to size. The same artifacts give the same
+    bytes.
 
     Args:
         artifacts: At least two, of one checkpoint and one form, made for iOS 18.
@@ -50,7 +47,6 @@ def coreml_sizes(artifacts: Sequence[Artifact], out: Path | str, *, overwrite: b
         InputError: If the artifacts are others or do not go together, or ``out`` must not be replaced.
         MissingDependencyError: If coremltools or torch is not installed.
         ArtifactError: If the package of an artifact is damaged.
-        ExportError: If coremltools cannot merge the programs.
         VerificationError: If a function does not give exactly what its artifact gives, or nothing is saved; nothing is
             written then.
     """
@@ -68,7 +64,11 @@ def coreml_sizes(artifacts: Sequence[Artifact], out: Path | str, *, overwrite: b
 def _check(artifacts: Sequence[Artifact]) -> None:
     """Refuse artifacts that differ in more than their size, as far as their manifests tell."""
     if len(artifacts) < 2:
-        raise InputError(f"{len(artifacts)} artifacts were given to merge", expected="two or more, of different sizes")
+        raise InputError(
+            f"{len(artifacts)} artifacts were given to merge",
+            expected="two or more, of different sizes",
+            remedy="a package for one size is in the artifact itself",
+        )
     for artifact in artifacts:
         if artifact.manifest.format != "coreml":
             raise InputError(
@@ -101,14 +101,7 @@ def _traits(manifest: Manifest) -> dict[str, object]:
         "weights": manifest.weights,
         "input, beyond its size": msgspec.structs.replace(manifest.input, height=1, width=1),
         "outputs": [(item.name, item.role) for item in manifest.outputs],
-        "calibration": calibration
-        and (
-            calibration.images_digest,
-            calibration.method,
-            calibration.placement,
-            calibration.rounding,
-            calibration.attention,
-        ),
+        "images of calibration": calibration and calibration.images_digest,
     }
 
 
@@ -133,33 +126,49 @@ def _expected(named: Mapping[str, Artifact]) -> dict[str, dict[str, Any]]:
 
 
 def _merged(named: Mapping[str, Artifact]) -> dict[str, bytes]:
-    ct = import_coremltools()
-    from coremltools.converters.mil.mil.passes.pass_registry import PASS_REGISTRY
+    """Return the files of the package: the very programs of the artifacts, with offsets into one file of weights."""
+    import_coremltools()
+    from coremltools.proto import Model_pb2
 
-    # An option is kept by the class: whether a conversion went before would change the bytes.
-    PASS_REGISTRY["common::const_deduplication"].const_threshold = 1  # as coreml_package.passes has it
-    with quietly(), tempfile.TemporaryDirectory() as folder:
-        merged, descriptor = Path(folder, PACKAGE), ct.utils.MultiFunctionDescriptor()
-        for name, artifact in named.items():  # copies: coremltools may write into what it opens
-            copy = Path(folder, f"{name}.mlpackage")
-            shutil.copytree(artifact.path / PACKAGE, copy)
-            descriptor.add_function(str(copy), src_function_name="main", target_function_name=name)
-        descriptor.default_function_name = next(iter(named))
-        try:
-            ct.utils.save_multifunction(descriptor, str(merged))
-        except Exception as error:  # whatever its converter runs into
-            raise ExportError(f"coremltools cannot merge the programs: {error}") from error
-        spec = ct.utils.load_spec(str(merged))
-        weights = (merged / "Data" / "com.apple.CoreML" / "weights" / "weight.bin").read_bytes()
-    manifests = [artifact.manifest for artifact in named.values()]
-    finished_spec(spec, manifests[0], embed=False)  # a manifest is of one size
-    metadata = spec.description.metadata
-    sizes = ", ".join(f"{one.input.width} x {one.input.height}" for one in manifests)
-    metadata.shortDescription = f"YOLO12{manifests[0].scale}, {len(manifests[0].class_names)} classes, {sizes} pixels"
-    metadata.userDefined[FUNCTIONS_KEY] = json.dumps(
-        [{"name": _function(one), "height": one.input.height, "width": one.input.width} for one in manifests]
-    )
-    return package_files(spec, weights)
+    from .mil_evaluator.package import Package, WeightWriter
+
+    merged, weights = Model_pb2.Model(), WeightWriter()
+    for name, artifact in named.items():
+        package, model = Package(artifact.path / PACKAGE), Model_pb2.Model()
+        model.ParseFromString(package.model())
+        program = model.mlProgram.functions["main"]
+        for stored in _stored_values(program):
+            stored.offset = weights.add(package.weights(stored.fileName).blob(stored.offset))
+        merged.mlProgram.functions[name].CopyFrom(program)
+        merged.mlProgram.version = model.mlProgram.version
+        merged.specificationVersion = model.specificationVersion
+        merged.description.functions.add(name=name, input=model.description.input, output=model.description.output)
+    merged.description.defaultFunctionName = next(iter(named))
+    manifests = {name: artifact.manifest for name, artifact in named.items()}
+    first = next(iter(manifests.values()))
+    metadata = finished_spec(merged, first, embed=False).description.metadata
+    sizes = ", ".join(f"{one.input.width} x {one.input.height}" for one in manifests.values())
+    metadata.shortDescription = f"YOLO12{first.scale}, {len(first.class_names)} classes, {sizes} pixels"
+    metadata.userDefined[FUNCTIONS_KEY] = functions_json(manifests)
+    return package_files(merged, weights.content())
+
+
+def _stored_values(message: Any) -> Iterator[Any]:
+    """Go through what a message holds, and yield each ``BlobFileValue``: what lies in the file of weights."""
+    if message.DESCRIPTOR.name == "BlobFileValue":
+        yield message
+        return
+    for field, value in message.ListFields():
+        kind = field.message_type
+        if kind is None or kind.name == "ValueType":
+            continue
+        if kind.GetOptions().map_entry:
+            if kind.fields_by_name["value"].message_type is not None:
+                for key in value:
+                    yield from _stored_values(value[key])
+        else:
+            for item in [value] if hasattr(value, "DESCRIPTOR") else value:
+                yield from _stored_values(item)
 
 
 def _verify(

@@ -30,6 +30,7 @@ from .coreml_library import (
     units_here,
 )
 from .cores import physical_cores
+from .lone_package import description_of
 
 __all__ = ["CoremlBackend"]
 
@@ -59,6 +60,7 @@ class CoremlBackend:
         device: ``"cpu"``, ``"gpu"`` and ``"ane"``, in any case, is used or refused. Core ML computes what the GPU or
             the Neural Engine lacks on the CPU; if that is all of the model, it is refused, from macOS 14.4 on, which
             is the first to tell. ``"auto"`` leaves the choice to Core ML.
+        function: Which one, of a package with several; None is the one that opens by itself.
 
     Raises:
         InputError: If there can be no such device.
@@ -67,17 +69,19 @@ class CoremlBackend:
         ArtifactError: If the package is damaged, for a later macOS, or no model that a Runtime can run.
     """
 
-    def __init__(self, package: Path, *, manifest: Manifest, device: str = "auto") -> None:
+    def __init__(self, package: Path, *, manifest: Manifest, device: str = "auto", function: str | None = None) -> None:
         wanted = _known(device)
         version = check_macos()
         ct = import_coremltools()
         _check_unit(ct, wanted, manifest, version)
-        self._features = features_of(read_package(ct, package), manifest)
+        description = description_of(read_package(ct, package), function)
+        self._features = features_of(description, manifest)
         if self._features.image:
             _import_pillow()
         units = getattr(ct.ComputeUnit, _UNITS[wanted])
-        model = _load(ct, package, units)
-        counts = _planned(ct, model, units) if wanted != "cpu" and version >= _PLANS else Counter()
+        name = getattr(description, "name", None)  # the description of an only program has none
+        model = _load(ct, package, units, name)
+        counts = _planned(ct, model, units, name) if wanted != "cpu" and version >= _PLANS else Counter()
         unit = _ASKED.get(wanted)
         if counts and unit is not None and not counts[unit]:
             raise BackendError(
@@ -195,7 +199,7 @@ def _import_pillow() -> Any:
     return Image
 
 
-def _load(ct: ModuleType, package: Path, units: Any) -> Any:
+def _load(ct: ModuleType, package: Path, units: Any, function: str | None) -> Any:
     """Compile and load a package; coremltools only warns if that fails.
 
     It opens a copy, which is not needed any more once it is compiled: coremltools writes ``Manifest.json`` of what it
@@ -205,7 +209,7 @@ def _load(ct: ModuleType, package: Path, units: Any) -> Any:
         warnings.simplefilter("ignore", RuntimeWarning)
         try:
             copy = shutil.copytree(package, Path(folder) / package.name)
-            model = ct.models.MLModel(str(copy), compute_units=units)
+            model = ct.models.MLModel(str(copy), compute_units=units, function_name=function)
         except Exception as error:  # coremltools raises any kind, Exception itself among them
             raise ArtifactError(f"coremltools cannot load {package}: {one_line(error)}") from error
     if getattr(model, "__proxy__", None) is not None:
@@ -222,12 +226,12 @@ def _load(ct: ModuleType, package: Path, units: Any) -> Any:
     )
 
 
-def _planned(ct: ModuleType, model: Any, units: Any) -> Counter[Unit]:
+def _planned(ct: ModuleType, model: Any, units: Any, function: str | None) -> Counter[Unit]:
     """Return how many operations Core ML means to run where; nothing if it does not tell."""
     counts: Counter[Unit] = Counter()
     try:
         plan = ct.models.compute_plan.MLComputePlan.load_from_path(model.get_compiled_model_path(), units)
-        for operation in _operations(plan.model_structure):
+        for operation in _operations(plan.model_structure, function):
             usage = plan.get_compute_device_usage_for_mlprogram_operation(operation)  # None of constants
             unit = None if usage is None else unit_of(ct, usage.preferred_compute_device)
             if unit is not None:
@@ -237,10 +241,11 @@ def _planned(ct: ModuleType, model: Any, units: Any) -> Counter[Unit]:
     return counts
 
 
-def _operations(structure: Any) -> Iterator[Any]:
+def _operations(structure: Any, function: str | None) -> Iterator[Any]:
     if structure.program is not None:
-        for function in structure.program.functions.values():
-            yield from function.block.operations
+        for name, program in structure.program.functions.items():
+            if function in (None, name):
+                yield from program.block.operations
 
 
 def _described(wanted: str, units: str, counts: Counter[Unit]) -> str:

@@ -52,18 +52,18 @@ class Features:
         raise BackendError(f"the feeds are {found}", expected=f"{expected.name}: {expected.dtype} {expected.shape}")
 
 
-def features_of(spec: Any, manifest: Manifest) -> Features:
-    """Read a package's specification.
+def features_of(description: Any, manifest: Manifest) -> Features:
+    """Read what a package says of its input and outputs.
 
     Args:
-        spec: A ``Model`` message.
+        description: A ``ModelDescription``, or the ``FunctionDescription`` of one of its functions.
         manifest: Says which size is meant where the package takes several, and what the outputs are where the package
             leaves that open, as packages with several sizes do.
 
     Raises:
         ArtifactError: If there is not one input, or it is none that a Runtime can feed.
     """
-    inputs = list(spec.description.input)
+    inputs = list(description.input)
     if len(inputs) != 1:
         raise ArtifactError(f"the package has {len(inputs)} inputs", expected="one", remedy="export the artifact again")
     (feature,) = inputs
@@ -77,7 +77,7 @@ def features_of(spec: Any, manifest: Manifest) -> Features:
         raise ArtifactError(f"input {feature.name!r} is of kind {kind}", expected="an image or a multi-array")
     named = {output.name: output.shape for output in manifest.outputs}
     outputs = tuple(
-        _output(output, named.get(output.name, ()), free=batches is not None) for output in spec.description.output
+        _output(output, named.get(output.name, ()), free=batches is not None) for output in description.output
     )
     order: Literal["RGB", "BGR"] = manifest.input.color if manifest.input.pixels else "BGR"
     return Features(tensor, outputs, kind == "imageType", order, batches)

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from ..errors import ArtifactError, BackendError, MissingDependencyError
-from ..manifest import COPY_AGAIN, EMBEDDED_KEY, Manifest
+from ..manifest import COPY_AGAIN
 
 __all__ = [
     "Unit",
@@ -22,7 +22,6 @@ __all__ = [
     "macos_version",
     "one_line",
     "read_package",
-    "read_package_manifest",
     "unit_of",
     "units_here",
 ]
@@ -143,23 +142,6 @@ def read_package(ct: ModuleType, package: Path) -> Any:
             remedy=f"update macOS, or export with a lower --ios than {needed[1]}" if needed else "update yolo12edge",
         )
     return spec
-
-
-def read_package_manifest(package: Path) -> Manifest:
-    """Return the manifest that lies in the metadata of a package.
-
-    Raises:
-        ArtifactError: If the package is damaged, or there is no such manifest.
-        MissingDependencyError: If coremltools is not installed.
-    """
-    spec = read_package(import_coremltools(), package)
-    text = spec.description.metadata.userDefined.get(EMBEDDED_KEY, "")
-    if not text:
-        raise ArtifactError(
-            f"{package} has no manifest of yolo12edge in its metadata",
-            remedy="export with 'yolo12edge export --format coreml'",
-        )
-    return Manifest.from_embedded_json(text, source=f"the manifest in {package}")
 
 
 def _root_model(package: Path) -> Path:

@@ -12,13 +12,12 @@ from ..foreign import model_in
 from ..machine import int8_saturates
 from ..manifest import PLAN_SUFFIX, TENSORRT_FORMATS, Manifest
 from .backend import Backend, TensorInfo
+from .lone_package import package_at, package_manifest
 
 if TYPE_CHECKING:
     from .openvino_backend import Hint
 
 __all__ = ["check_tensors", "open_engine", "warn_of_saturation"]
-
-PACKAGE_SUFFIX = ".mlpackage"
 
 
 def open_engine(
@@ -30,11 +29,11 @@ def open_engine(
     if not isinstance(source, Artifact) and not str(source):  # as a path it would be the working directory
         raise InputError("the source is empty", expected="an Artifact or a path")
     path = source.path if isinstance(source, Artifact) else model_in(Path(source))
-    if not isinstance(source, Artifact) and path.suffix == PACKAGE_SUFFIX and path.is_dir():
-        from .coreml_library import read_package_manifest
-
-        manifest, model = read_package_manifest(path), path / "Manifest.json"
-    elif isinstance(source, Artifact) or path.is_dir():
+    if not isinstance(source, Artifact) and (lone := package_at(path)) is not None:
+        package, function = lone
+        manifest, model = package_manifest(package, function), package / "Manifest.json"
+        return _engine(model, manifest, device, threads, hint, cache, function), manifest
+    if isinstance(source, Artifact) or path.is_dir():
         artifact = source if isinstance(source, Artifact) else Artifact.load(path)
         manifest, model = artifact.manifest, artifact.model_file
         if manifest.format == "torch":
@@ -70,9 +69,15 @@ def open_engine(
 
 
 def _engine(
-    model: Path, manifest: Manifest, device: str, threads: int | None, hint: Hint, cache: Path | None
+    model: Path,
+    manifest: Manifest,
+    device: str,
+    threads: int | None,
+    hint: Hint,
+    cache: Path | None,
+    function: str | None = None,
 ) -> Backend:
-    """Load a model into the engine of its format."""
+    """Load a model, or one function of it, into the engine of its format."""
     if manifest.format == "openvino":
         from .openvino_backend import OpenVinoBackend
 
@@ -90,7 +95,7 @@ def _engine(
     if manifest.format == "coreml":
         from .coreml_backend import CoremlBackend
 
-        return CoremlBackend(model.parent, manifest=manifest, device=device)
+        return CoremlBackend(model.parent, manifest=manifest, device=device, function=function)
     from .torch_backend import TorchBackend
 
     return TorchBackend(model, manifest, device=device, threads=threads)

@@ -64,7 +64,8 @@ class Runtime:
     Args:
         source: An artifact or its directory, a lone ``.onnx`` or OpenVINO ``.xml`` file with an embedded manifest or
             exported by Ultralytics, or a ``.safetensors`` checkpoint, which runs in PyTorch. TensorRT engines run from
-            their artifact.
+            their artifact. Of a Core ML package for several sizes, the path may go on with a function's name:
+            ``best.mlpackage/size_320x320``; else its first size opens.
         device: As the engine names it: ``"cpu"``, ``"cuda"``, ``"tensorrt"``, ``"coreml"`` or ``"openvino"`` (ONNX
             Runtime's execution providers) for ONNX, ``"cpu"`` or ``"cuda"`` for PyTorch, ``"cpu"``, ``"gpu"``,
             ``"gpu.1"`` or ``"npu"`` for OpenVINO, ``"cuda"`` or ``"cuda:1"`` for TensorRT. It is used or refused;

@@ -6,14 +6,14 @@ import json
 import struct
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
 from ...errors import ArtifactError
 from .mil_types import DataType, damaged, from_packed
 
-__all__ = ["Package", "WeightFile"]
+__all__ = ["Blob", "Package", "WeightFile", "WeightWriter"]
 
 _MANIFEST = "Manifest.json"
 _DATA = "Data"
@@ -100,6 +100,14 @@ class Package:
         return f"{_DATA}/{path}"
 
 
+class Blob(NamedTuple):
+    """Elements in a weight file: the number of their type, how many of the last bits are unused, and all bits."""
+
+    kind: int
+    padding: int
+    content: bytes
+
+
 class WeightFile:
     """A weight file, in Apple's blob format of version 2.
 
@@ -123,19 +131,55 @@ class WeightFile:
         Raises:
             ArtifactError: If there is no metadata, or it tells another type or number, or of bytes that are not there.
         """
-        where = f"weights at {offset} of {self._name!r}"
+        where = self._where(offset)
+        blob = self.blob(offset)
+        if blob.kind != kind.blob:
+            raise damaged(f"{where} are of type {blob.kind}", expected=f"{kind.blob} ({kind.name})")
+        bits = len(blob.content) * 8 - blob.padding
+        if kind.bits < 8 and bits != count * kind.bits:
+            raise damaged(f"{where} have {bits} bits", expected=f"{count * kind.bits}")
+        return from_packed(blob.content, kind, count)
+
+    def blob(self, offset: int) -> Blob:
+        """Return what the metadata at an offset describes.
+
+        Raises:
+            ArtifactError: If there is no metadata, or it tells of bytes that are not there.
+        """
+        where = self._where(offset)
         if offset % _ALIGNMENT or offset < _HEADER.size or offset + _ENTRY.size > len(self._content):
             raise damaged(f"there can be no {where}")
-        sentinel, blob, size, start, padding = _ENTRY.unpack_from(self._content, offset)
+        sentinel, kind, size, start, padding = _ENTRY.unpack_from(self._content, offset)
         if sentinel != _SENTINEL:
             raise damaged(f"there are no {where}")
-        if blob != kind.blob:
-            raise damaged(f"{where} are of type {blob}", expected=f"{kind.blob} ({kind.name})")
         if start % _ALIGNMENT or start < offset + _ENTRY.size or start + size > len(self._content):
             raise damaged(f"{where} lie at {start}, {size} bytes, in a file of {len(self._content)}")
-        if kind.bits < 8 and size * 8 - padding != count * kind.bits:
-            raise damaged(f"{where} have {size * 8 - padding} bits", expected=f"{count * kind.bits}")
-        return from_packed(bytes(self._content[start : start + size]), kind, count)
+        return Blob(kind, padding, bytes(self._content[start : start + size]))
+
+    def _where(self, offset: int) -> str:
+        return f"weights at {offset} of {self._name!r}"
+
+
+class WeightWriter:
+    """Makes a weight file in which equal blobs are stored once."""
+
+    def __init__(self) -> None:
+        self._offsets: dict[Blob, int] = {}
+        self._content = bytearray(_HEADER.size)
+
+    def add(self, blob: Blob) -> int:
+        """Return the offset of a blob's metadata."""
+        if blob not in self._offsets:
+            self._content += bytes(-len(self._content) % _ALIGNMENT)
+            offset = self._offsets[blob] = len(self._content)
+            start = offset + _ENTRY.size
+            self._content += _ENTRY.pack(_SENTINEL, blob.kind, len(blob.content), start, blob.padding) + blob.content
+        return self._offsets[blob]
+
+    def content(self) -> bytes:
+        """Return the file."""
+        _HEADER.pack_into(self._content, 0, len(self._offsets), _VERSION)
+        return bytes(self._content)
 
 
 def _without_folder(files: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -10,8 +10,10 @@ from tests.fakes import coreml as false_coreml
 from tests.fakes.tensorrt import fake_artifact, install
 from yolo12edge import Runtime
 
+KINDS = ["onnxruntime", "onnx file", "openvino", "openvino file", "torch", "tensorrt", "coreml", "coreml function"]
 
-@pytest.fixture(params=["onnxruntime", "onnx file", "openvino", "openvino file", "torch", "tensorrt", "coreml"])
+
+@pytest.fixture(params=KINDS)
 def kind(request):
     return request.param
 
@@ -19,7 +21,8 @@ def kind(request):
 @pytest.fixture
 def false_library(kind):
     """Module whose ``install`` puts the false library in place, for other processes; None if it is a true one."""
-    return f"tests.fakes.{kind}" if kind in ("tensorrt", "coreml") else None
+    library = kind.split()[0]
+    return f"tests.fakes.{library}" if library in ("tensorrt", "coreml") else None
 
 
 @pytest.fixture
@@ -37,7 +40,7 @@ def tensorrt(kind, monkeypatch):
 @pytest.fixture
 def coreml(kind, monkeypatch):
     """The false Core ML, if this is what runs; None if not."""
-    if kind != "coreml":
+    if not kind.startswith("coreml"):
         yield None
         return
     fake = false_coreml.install(monkeypatch)
@@ -48,7 +51,7 @@ def coreml(kind, monkeypatch):
 @pytest.fixture
 def source(kind, tensorrt, coreml, tiny_checkpoint, tiny_onnx, tiny_openvino, tiny_tensorrt, request):
     if coreml is not None:
-        return request.getfixturevalue("tiny_coreml")
+        return request.getfixturevalue("tiny_coreml" if kind == "coreml" else "tiny_function")
     return {
         "onnxruntime": tiny_onnx,
         "onnx file": tiny_onnx.model_file,
@@ -67,6 +70,15 @@ def tiny_tensorrt(tmp_path_factory, tiny_onnx):
 @pytest.fixture(scope="session")
 def tiny_coreml(tmp_path_factory, tiny_onnx):
     return false_coreml.fake_artifact(tiny_onnx, tmp_path_factory.mktemp("coreml") / "tiny-coreml-fp32")
+
+
+@pytest.fixture(scope="session")
+def tiny_function(tmp_path_factory, tiny_onnx):
+    """The second function of a package of two."""
+    path = tmp_path_factory.mktemp("coreml") / "tiny-coreml-fp32"
+    functions = false_coreml.functions("other", "size_96x96")
+    artifact = false_coreml.fake_artifact(tiny_onnx, path, change=functions)
+    return artifact.path / "model.mlpackage" / "size_96x96"
 
 
 @pytest.fixture

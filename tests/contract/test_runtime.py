@@ -145,7 +145,7 @@ def test_options_are_checked(source, options, monkeypatch):
 
 
 def test_options_of_other_engines_are_refused_not_ignored(kind, source, device, tmp_path):
-    takes_hint, takes_cache = "openvino" in kind, kind not in ("torch", "tensorrt", "coreml")
+    takes_hint, takes_cache = "openvino" in kind, kind not in ("torch", "tensorrt", "coreml", "coreml function")
     for options, known in (({"hint": "throughput"}, takes_hint), ({"cache": tmp_path}, takes_cache)):
         if known:
             Runtime(source, device=device, **options).close()

@@ -20,8 +20,9 @@ import numpy as np
 import pytest
 
 from yolo12edge.artifact import Artifact, write_artifact
-from yolo12edge.manifest import EMBEDDED_KEY
+from yolo12edge.manifest import EMBEDDED_KEY, Manifest
 from yolo12edge.runtimes import coreml_library
+from yolo12edge.runtimes.lone_package import FUNCTIONS_KEY, functions_json
 
 _MODEL = "com.apple.CoreML/model.mlmodel"
 _WEIGHTS = "com.apple.CoreML/weights"
@@ -38,6 +39,7 @@ class FakeCoreml:
         plan: Operations by the unit that is preferred for them; None where none is told.
         failure: What loading a model fails with.
         loaded: Names of the compute units of every model that was loaded.
+        functions: Names of the functions that were loaded; empty of a model with one program.
         fed: What the last prediction was given.
         problems: What the true library leaves undefined.
     """
@@ -50,6 +52,8 @@ class FakeCoreml:
         self.failure: str | None = None
         self.during: Callable[[], object] = lambda: None
         self.loaded: list[str] = []
+        self.functions: list[str] = []
+        self.programs = ["main"]  # of the model that was loaded last
         self.fed: Any = None
         self.problems: list[str] = []
         self._lingering: list[np.ndarray] = []
@@ -99,7 +103,7 @@ class _Plan:
         operations += [_operation(kinds, "conv", unit) for unit, count in plan.items() for _ in range(count)]
         block = kinds.MLModelStructureProgramBlock([], operations, [])
         function = kinds.MLModelStructureProgramFunction([], block)
-        program = kinds.MLModelStructureProgram({"main": function})
+        program = kinds.MLModelStructureProgram(dict.fromkeys(fake.programs, function))
         self.model_structure = kinds.MLModelStructure(None, program, None)
         self._fake = fake
 
@@ -131,12 +135,21 @@ def _proxy_of(fake: FakeCoreml) -> type:
     class Proxy:
         def __init__(self, path: str, units: str, function: str, hints: dict[str, str], asset: Any) -> None:
             assert units in ("ALL", "CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE")
-            assert (function, hints, asset) == ("", {}, None)
+            assert (hints, asset) == ({}, None)
             if fake.failure is not None:
                 raise RuntimeError('{\n    NSLocalizedDescription = "' + fake.failure + '";\n}')
             fake.loaded.append(units)
-            self._spec = fake.ct.models.utils.load_spec(path)
-            self._run = _engine(self._spec, Path(path))
+            spec = fake.ct.models.utils.load_spec(path)
+            functions = {one.name: one for one in spec.description.functions}
+            if function and function not in functions:
+                raise RuntimeError(f"the model has no function {function}")
+            if functions and fake.macos < (15,):
+                raise RuntimeError("functions need macOS 15")
+            fake.programs = list(functions) or ["main"]
+            name = function or spec.description.defaultFunctionName
+            fake.functions.append(name)
+            self._inputs = list((functions[name] if functions else spec.description).input)
+            self._run = _engine(spec, Path(path), name or None)
             self._busy = threading.Lock()
 
         @staticmethod
@@ -167,7 +180,7 @@ def _proxy_of(fake: FakeCoreml) -> type:
                 fake.let_go()
                 fake.fed = data
                 fake.during()
-                values = {item.name: _value(item, data[item.name], fake) for item in self._spec.description.input}
+                values = {item.name: _value(item, data[item.name], fake) for item in self._inputs}
                 return {name: np.array(value, np.float32) for name, value in self._run(values).items()}
             finally:
                 self._busy.release()
@@ -193,12 +206,12 @@ def _value(feature: Any, given: Any, fake: FakeCoreml) -> np.ndarray:
     return given
 
 
-def _engine(spec: Any, path: Path) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
+def _engine(spec: Any, path: Path, function: str | None) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
     """Return what computes a package: the reference evaluator, or ONNX Runtime for a package of ``fake_artifact``."""
     if _CARRIED not in spec.description.metadata.userDefined:
         from yolo12edge.exporters.mil_evaluator import MilProgram
 
-        return MilProgram.load(path).run
+        return MilProgram.load(path, function=function).run
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -276,6 +289,24 @@ def fake_artifact(
         f"model.mlpackage/Data/{_WEIGHTS}/weight.bin": source.model_file.read_bytes(),
     }
     return write_artifact(path, manifest, files)
+
+
+def functions(*names: str) -> Callable[[Any], None]:
+    """Return a change for ``fake_artifact``: the one program becomes several of these names, the first by default."""
+
+    def change(message: Any) -> None:
+        description = message.description
+        entries = description.metadata.userDefined
+        manifest = Manifest.from_embedded_json(entries.pop(EMBEDDED_KEY))
+        for name in names:
+            description.functions.add(name=name, input=description.input, output=description.output)
+        description.ClearField("input")
+        description.ClearField("output")
+        description.defaultFunctionName = names[0]
+        message.specificationVersion = 9
+        entries[FUNCTIONS_KEY] = functions_json(dict.fromkeys(names, manifest))
+
+    return change
 
 
 def specification(manifest: Any) -> Any:

@@ -23,6 +23,7 @@ from ..machine import machine_summary, nvidia_gpus
 from ..manifest import Manifest
 from ..reports.formats import plural
 from ..runtimes import Runtime
+from ..runtimes.lone_package import package_at, package_files
 from .fresh_process import start_fresh
 from .measuring import Runner, Samples, WarmUp, least_seconds, measure_in_turns, warm_up
 from .record import (
@@ -204,7 +205,7 @@ def run_benchmark(
 
 def _names(models: Sequence[Path]) -> list[str]:
     """Return a name for each model, all different: that of its file or folder, with the folder before it if needed."""
-    names = [path.resolve().name for path in models]
+    names = [_name(path) for path in models]
     names = [
         name if names.count(name) == 1 else f"{path.resolve().parent.name}/{name}"
         for name, path in zip(names, models, strict=True)
@@ -213,6 +214,13 @@ def _names(models: Sequence[Path]) -> list[str]:
         name if name not in names[:index] else f"{name} ({names[:index].count(name) + 1})"
         for index, name in enumerate(names)
     ]
+
+
+def _name(path: Path) -> str:
+    package = package_at(path)
+    if package is None or package[1] is None:
+        return path.resolve().name
+    return f"{package[0].resolve().name}/{package[1]}"  # one function of it
 
 
 def _start_all(
@@ -307,8 +315,10 @@ def _measured(case: _Case, samples: Samples, sustained: float | None) -> Measure
 def _describe(name: str, path: Path, manifest: Manifest, fresh: FreshStart) -> ModelFacts:
     files = {entry.path: (entry.sha256, entry.bytes) for entry in manifest.files}
     if not files:  # a lone file
-        lone = model_in(path)
+        lone, package = model_in(path), package_at(path)
         parts = [lone, *([lone.with_suffix(".bin")] if lone.suffix == ".xml" else [])]
+        if package is not None:
+            parts = package_files(package[0])
         files = {part.name: (sha256_of(part), part.stat().st_size) for part in parts}
     return ModelFacts(
         name=name[:500],

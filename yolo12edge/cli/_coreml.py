@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..manifest import Weights
     from ._data import ExportData
 
-__all__ = ["CoremlOptions", "write_packages", "write_pipeline"]
+__all__ = ["CoremlOptions", "check_sizes", "merge_sizes", "write_packages", "write_pipeline"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,44 @@ class CoremlOptions:
         return CoremlConverter(form)
 
 
+def check_sizes(sizes: Sequence[int], *, format: str, ios: str, calibration: Path | None) -> None:
+    """Refuse image sizes before anything is made.
+
+    Args:
+        sizes: Sides of network inputs, as given.
+        format: What is exported to.
+        ios: The oldest system that is to run it.
+        calibration: Statistics that were given.
+
+    Raises:
+        InputError: If a size is no multiple of 32, or there are several that cannot go into one package.
+    """
+    from ..errors import InputError
+    from ..runtimes.torch_backend import image_hw
+
+    for size in sizes:
+        image_hw(size)
+    if len(sizes) < 2:
+        return
+    if format != "coreml":
+        raise InputError(
+            f"--imgsz was given {len(sizes)} times, and only Core ML packages hold several sizes",
+            remedy="add --format coreml --ios 18, or export one size after the other",
+        )
+    if len(set(sizes)) < len(sizes):
+        again = next(size for size in sizes if sizes.count(size) > 1)
+        raise InputError(f"--imgsz {again} was given twice", expected="different sizes")
+    if ios != "18":
+        raise InputError(
+            f"iOS {ios} knows no package of several sizes", expected="iOS 18 (macOS 15)", remedy="add --ios 18"
+        )
+    if calibration is not None:
+        raise InputError(
+            "--calibration is of one size, and --imgsz was given several",
+            remedy="leave it out: each size is calibrated, and keeps its statistics",
+        )
+
+
 def write_packages(
     forms: dict[str, CoremlForm],
     onnx: Artifact,
@@ -113,3 +151,19 @@ def write_pipeline(artifact: Artifact, place: Path, *, iou: float, overwrite: bo
 
     with console.status("Adding Apple's suppression"):
         return coreml_pipeline(artifact, place, iou=iou, overwrite=overwrite)
+
+
+def merge_sizes(made: Sequence[Sequence[Artifact]], places: Sequence[Path], *, overwrite: bool) -> None:
+    """Write a package for each form, which holds it in all sizes; errors are those of ``coreml_sizes``.
+
+    Args:
+        made: The artifacts of each size, in the order of ``places``.
+        places: Where the packages go.
+        overwrite: Whether packages may be replaced.
+    """
+    from ..exporters.coreml_functions import coreml_sizes
+    from ._console import console
+
+    for place, *artifacts in zip(places, *made, strict=True):
+        with console.status("Merging the sizes, and comparing"):
+            coreml_sizes(artifacts, place, overwrite=overwrite)

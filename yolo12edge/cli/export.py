@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ._coreml import CoremlOptions, write_packages, write_pipeline
+from ._coreml import CoremlOptions, check_sizes, merge_sizes, write_packages, write_pipeline
 from ._export_steps import VERIFY_IMAGES, float_artifacts, int8_artifact, observed, open_float_onnx
 from ._tensorrt import TensorRtOptions
 
@@ -59,7 +59,13 @@ def export(
     adaround: Annotated[
         bool, typer.Option("--adaround", help="Learn the rounding of INT8 weights; takes minutes.")
     ] = False,
-    imgsz: Annotated[int | None, typer.Option(help="Side of the network input, a multiple of 32.")] = None,
+    imgsz: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="Side of the network input, a multiple of 32. Core ML: given again, another size in the same package.",
+            show_default="the checkpoint's own",
+        ),
+    ] = None,
     attention: Annotated[
         Literal["native", "onnx", "plugin"],
         typer.Option(help="Form of attention: products, ONNX's operator, or our plugin.", rich_help_panel=_PANEL),
@@ -115,11 +121,13 @@ def export(
     The float artifact is compared with its source before it is written. INT8 is calibrated on the training images of
     --data (their statistics go to NAME.calibration.npz) and scored on its val split, beside the float artifact. Exit
     code 1: INT8 was written, but loses more than --max-map-drop.
+
+    With several --imgsz, all this is done for each, as NAME-640-coreml-… and so on, and NAME-coreml-….mlpackage holds
+    them all, with the weights that they share stored once.
     """
     from ..errors import InputError
     from ..manifest import TENSORRT_FORMATS
     from ._console import console
-    from ._console import out as results
     from ._data import read_export_data
 
     if (calibration is not None or target is not None or adaround) and not int8:
@@ -150,62 +158,88 @@ def export(
             raise InputError(
                 f"--target {target} is not for --format {format}", remedy="choose another format or target"
             )
+    sizes: list[int | None] = [*imgsz] if imgsz else [None]
+    check_sizes(imgsz or [], format=format, ios=ios, calibration=calibration)
     given = read_export_data(data, needed=int8)
-    names = _Names.of(source, format=format, out=out, target=target)
+    both = _Names.of(source, format=format, out=out, target=target)
+    every = [both.at(size, format) for size in imgsz] if imgsz and len(imgsz) > 1 else [both]
     forms = coreml.forms(precisions, batch=batch, min_batch=min_batch) if format == "coreml" else {}
     if forms and nms is not None and (batch, min_batch) != (1, None):
         raise InputError("Apple's suppression takes one image, not a batch", remedy="leave out --nms or --batch")
-    wanted = [names.float(name) for name in forms or precisions]
+    wanted = [names.float(name) for names in every for name in forms or precisions]
     if source.is_dir() and format == "onnx":
-        wanted.remove(names.float("fp32"))
+        wanted.remove(both.float("fp32"))
+    packages = []
+    if len(every) > 1:
+        packages = [Path(f"{place}.mlpackage") for place in [*map(both.float, forms), *[both.int8] * int8]]
     maker = tensorrt.maker(format, precision=precisions[0]) if format in TENSORRT_FORMATS else None
     converter = coreml.converter(forms[precisions[0]]) if forms and int8 else maker
-    _refuse_early(source, given, wanted + [names.int8] * int8, overwrite)
-    with tempfile.TemporaryDirectory() as scratch:
-        place = names.float("fp32") if format == "onnx" else Path(scratch) / f"{names.stem}-fp32"
-        onnx = open_float_onnx(source, place, imgsz=imgsz, images=given.calibration, overwrite=overwrite)
-        if forms:
-            images = given.calibration.paths[:VERIFY_IMAGES] if given.calibration else None
-            artifacts = write_packages(forms, onnx, names.float, images=images, given=given, overwrite=overwrite)
-        else:
-            artifacts = float_artifacts(
-                onnx, names.float, precisions, format=format, maker=maker, given=given, overwrite=overwrite
-            )
-        lines: list[str] = []
-        held = True
-        if int8:
-            statistics = observed(onnx, given, names.statistics, calibration, overwrite=overwrite)
-            artifact, lines, held = int8_artifact(
-                onnx,
-                artifacts[0],
-                names.int8,
-                statistics,
-                given,
-                target=target,
-                max_map_drop=max_map_drop,
-                adaround=adaround,
-                converter=converter,
-                overwrite=overwrite,
-            )
-            artifacts.append(artifact)
-    many = len(artifacts) > _COLUMNS or any(artifact.manifest.weights != "float" for artifact in artifacts)
-    if many:
-        results.print(_list(artifacts[:-1] if int8 else artifacts, names.name))
-    if int8 or not many:
-        results.print(_table([artifacts[0], artifacts[-1]] if many else artifacts))
-    written = [artifact.path for artifact in artifacts if artifact.path != source]
-    if maker is not None and not lines:
-        lines = [_unmeasured(maker)]
-    if forms:
-        lines.append("What was compared and scored here was the program in a reference evaluator: no Mac has run it.")
-        if nms is not None:
+    wanted += [names.int8 for names in every] * int8 + packages
+    _refuse_early(source, given, wanted, overwrite)
+    made: list[list[Artifact]] = []
+    held = True
+    for names, size in zip(every, sizes, strict=True):
+        with tempfile.TemporaryDirectory() as scratch:
+            place = names.float("fp32") if format == "onnx" else Path(scratch) / f"{names.stem}-fp32"
+            onnx = open_float_onnx(source, place, imgsz=size, images=given.calibration, overwrite=overwrite)
+            if forms:
+                images = given.calibration.paths[:VERIFY_IMAGES] if given.calibration else None
+                artifacts = write_packages(forms, onnx, names.float, images=images, given=given, overwrite=overwrite)
+            else:
+                artifacts = float_artifacts(
+                    onnx, names.float, precisions, format=format, maker=maker, given=given, overwrite=overwrite
+                )
+            lines: list[str] = []
+            if int8:
+                statistics = observed(onnx, given, names.statistics, calibration, overwrite=overwrite)
+                artifact, lines, holds = int8_artifact(
+                    onnx,
+                    artifacts[0],
+                    names.int8,
+                    statistics,
+                    given,
+                    target=target,
+                    max_map_drop=max_map_drop,
+                    adaround=adaround,
+                    converter=converter,
+                    overwrite=overwrite,
+                )
+                artifacts.append(artifact)
+                held = held and holds
+        made.append(artifacts)
+        _print_tables(artifacts, names, int8=int8)
+        written = [artifact.path for artifact in artifacts if artifact.path != source]
+        if maker is not None and not lines:
+            lines = [_unmeasured(maker)]
+        if forms and nms is not None:
             place = names.folder / f"{names.name}-nms.mlpackage"
             write_pipeline(artifacts[0], place, iou=nms, overwrite=overwrite)
             lines.append(f"With Apple's suppression behind the model: {place}")
-    for line in [f"Written: {', '.join(map(str, written)) or 'nothing new'}", *filter(None, lines)]:
+        for line in [f"Written: {', '.join(map(str, written)) or 'nothing new'}", *filter(None, lines)]:
+            console.print(line, markup=False, soft_wrap=True)
+    lines = []
+    if packages:
+        merge_sizes(made, packages, overwrite=overwrite)
+        functions = [f"size_{size}x{size}" for size in sizes]
+        lines.append(f"All sizes in one package: {', '.join(map(str, packages))}")
+        lines.append(f"It opens as {functions[0]}; name {packages[0] / functions[-1]}, say, to open another.")
+    if forms:
+        lines.append("What was compared and scored here was the program in a reference evaluator: no Mac has run it.")
+    for line in lines:
         console.print(line, markup=False, soft_wrap=True)
     if not held:
         raise typer.Exit(1)
+
+
+def _print_tables(artifacts: list[Artifact], names: _Names, *, int8: bool) -> None:
+    """Print what was measured: many artifacts as rows, few beside each other, INT8 always beside its float twin."""
+    from ._console import out
+
+    many = len(artifacts) > _COLUMNS or any(artifact.manifest.weights != "float" for artifact in artifacts)
+    if many:
+        out.print(_list(artifacts[:-1] if int8 else artifacts, names.name))
+    if int8 or not many:
+        out.print(_table([artifacts[0], artifacts[-1]] if many else artifacts))
 
 
 def _refuse_options(format: str, tensorrt: TensorRtOptions, coreml: CoremlOptions) -> None:
@@ -242,6 +276,11 @@ class _Names:
         name = stem if format == "onnx" else f"{stem}-{format}"
         int8 = f"{name}-int8" if target is None else f"{name}-int8-{target.removeprefix('openvino').strip('-')}"
         return cls(folder, stem, name, folder / int8.rstrip("-"))
+
+    def at(self, size: int, format: str) -> _Names:
+        """Return where things of one size go, of several."""
+        stem = f"{self.stem}-{size}"
+        return _Names(self.folder, stem, f"{stem}-{format}", self.folder / f"{stem}-{format}-int8")
 
     @property
     def statistics(self) -> Path:

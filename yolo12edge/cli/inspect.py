@@ -23,12 +23,13 @@ __all__ = ["describe", "inspect"]
 
 def inspect(
     path: Annotated[
-        Path, typer.Argument(help="Artifact directory, .onnx or .xml file, also of Ultralytics, or checkpoint.")
+        Path,
+        typer.Argument(help="Artifact directory, .onnx or .xml file, also of Ultralytics, .mlpackage or checkpoint."),
     ],
     *,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Show what an artifact, an .onnx or .xml file or a checkpoint is, and verify its files.
+    """Show what an artifact, an .onnx or .xml file, a .mlpackage or a checkpoint is, and verify its files.
 
     Exit code 1: a file is missing or was altered.
     """
@@ -46,10 +47,11 @@ def inspect(
 def describe(path: Path) -> dict[str, Any]:
     """Return what ``inspect --json`` prints.
 
-    Keys: ``kind`` (``artifact``, ``onnx``, ``openvino``, ``engine`` or ``checkpoint``), ``path``, ``verified``,
-    ``files`` (each with ``path``, ``bytes``, ``sha256`` and ``problem``, which is null if the file is as it should be),
-    ``warnings``, and ``manifest`` or, of a checkpoint, ``checkpoint`` and ``parameters``. Of a model that another tool
-    made, a ``manifest`` is made of what its file says, and ``checkpoint_sha256`` in it is null.
+    Keys: ``kind`` (``artifact``, ``onnx``, ``openvino``, ``engine``, ``coreml`` or ``checkpoint``), ``path``,
+    ``verified``, ``files`` (each with ``path``, ``bytes``, ``sha256`` and ``problem``, which is null if the file is as
+    it should be), ``warnings``, and ``manifest`` or, of a checkpoint, ``checkpoint`` and ``parameters``. Of a model
+    that another tool made, a ``manifest`` is made of what its file says, and ``checkpoint_sha256`` in it is null. Of a
+    lone Core ML package, ``functions`` names its programs, first the one that opens by itself.
 
     Raises:
         ArtifactError: If it is no artifact, or its manifest is not valid.
@@ -60,8 +62,11 @@ def describe(path: Path) -> dict[str, Any]:
     from ..errors import InputError
     from ..foreign import METADATA_NAME, model_in
     from ..manifest import PLAN_SUFFIX
+    from ..runtimes.lone_package import package_at
 
     path = model_in(path)
+    if (lone := package_at(path)) is not None:
+        return _package_facts(path, *lone)
     if not path.exists():
         raise InputError(f"{path} does not exist", expected="an artifact directory, .onnx or .xml file or checkpoint")
     if path.is_dir():
@@ -94,6 +99,15 @@ def describe(path: Path) -> dict[str, Any]:
         expected="an artifact directory, .onnx, .xml, .engine or .safetensors",
         remedy=remedy,
     )
+
+
+def _package_facts(path: Path, package: Path, function: str | None) -> dict[str, Any]:
+    from ..runtimes.lone_package import package_files, package_manifest, package_manifests
+
+    manifest = package_manifest(package, function)
+    files = [{**_lone_file(file), "path": file.relative_to(package).as_posix()} for file in package_files(package)]
+    facts = _facts("coreml", path, files, manifest.provenance.weights_license, manifest)
+    return {**facts, "functions": list(package_manifests(package))}
 
 
 def _facts(
@@ -185,7 +199,9 @@ def _print(facts: dict[str, Any]) -> None:
     else:
         manifest = _manifest_of(facts)
         lone = facts["kind"] != "artifact" and not manifest.foreign
-        _print_rows(_manifest_rows(manifest, lone=lone))
+        functions = facts.get("functions", [])
+        several = [("functions", f"{', '.join(functions)}; {functions[0]} opens by itself")] if functions[1:] else []
+        _print_rows(_manifest_rows(manifest, lone=lone) + several)
         _print_report(manifest, lone=lone)
     _print_table(_file_table(facts))
     for warning in facts["warnings"]:
@@ -206,6 +222,7 @@ def _title(facts: dict[str, Any]) -> Any:
         "onnx": "ONNX file with embedded manifest",
         "openvino": "OpenVINO file with embedded manifest",
         "engine": "TensorRT engine with embedded manifest",
+        "coreml": "Core ML package with embedded manifest",
         "checkpoint": "Checkpoint",
     }
     word = words[facts["kind"]]

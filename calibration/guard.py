@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..detections import Detections
 from ..imaging.images import read_image
 from ..metrics.evaluate import EVAL_THRESHOLDS, Evaluation, evaluate_pair, evaluate_runtime
+from ..metrics.tasks import Measure
 from ..runtimes import Runtime
 from .agreement import agreement_of
 from .recipe import Recipe
@@ -79,7 +80,7 @@ def judge(
             mine, measured = evaluate_pair(own, twin, samples, names, progress=progress)
         else:
             mine = evaluate_runtime(own, samples, names, progress=progress)
-        return Verdict(mine, measured, agreement_of(mine.predictions, measured.predictions))
+        return Verdict(mine, measured, agreement_of(mine.predictions, measured.predictions, mine.measure))
     found: tuple[list[Detections], list[Detections]] = ([], [])
     thresholds = EVAL_THRESHOLDS.within(own.manifest.nms_iou).within(twin.manifest.nms_iou)
     for index, path in enumerate(pictures):
@@ -88,7 +89,7 @@ def judge(
             detections.append(runtime(frame, thresholds=thresholds))
         if progress is not None:
             progress(index + 1, len(pictures))
-    return Verdict(None, None, agreement_of(*found))
+    return Verdict(None, None, agreement_of(*found, Measure.of(own.manifest)))
 
 
 def return_to_float(

@@ -19,11 +19,12 @@ class Agreement:
 
     Attributes:
         images: How many images both looked at.
-        reference_objects: What the float model found, at confidence 0.25 or more.
+        reference_objects: What the float model found, at confidence 0.25 or more; of images with one class each, these.
         objects: What the model found, at that confidence.
-        matched: How many of these are the same: same class, IoU 0.5 or more, one to one.
-        mean_iou: Mean IoU of the matched boxes; NaN without any.
+        matched: How many of these are the same: same class, overlap 0.5 or more, one to one.
+        mean_iou: Mean overlap of what matched, of the task's own kind; NaN without any.
         score_shifts: float32, shape (matched,): confidence minus the float model's.
+        measure: What the overlap is, such as ``mask IoU``; empty of classes of whole images, which only agree or not.
     """
 
     images: int
@@ -32,6 +33,7 @@ class Agreement:
     matched: int
     mean_iou: float
     score_shifts: npt.NDArray[np.float32]
+    measure: str = "IoU"
 
     @property
     def f1(self) -> float:
@@ -127,6 +129,11 @@ class GuardResult:
         if self.own is None or self.twin is None:
             return None
         return 100 * (self.twin.metrics.score - self.own.metrics.score)
+
+    @property
+    def figure(self) -> str | None:
+        """What the points are of, such as ``mask AP50-95``; None without labels."""
+        return None if self.own is None else self.own.metrics.figure
 
     @property
     def speedup(self) -> float | None:

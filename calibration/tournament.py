@@ -15,8 +15,8 @@ from ..benchmark.latency import LatencySummary, interleaved_latency
 from ..errors import Yolo12EdgeError
 from ..manifest import Manifest
 from ..runtimes.backend import Backend
-from .agreement import OutputLoss
 from .graph import group_of
+from .output_loss import OutputLoss
 from .quantize import Quantizer
 from .ranges import METHODS
 from .recipe import Recipe

@@ -60,7 +60,7 @@ def verdict_lines(result: GuardResult, recipe: Recipe, *, name: str, twin: str) 
 def _accuracy(result: GuardResult) -> str:
     drop = result.map_drop
     if drop is not None:
-        change = f"INT8 {'costs' if drop >= 0 else 'gains'} {abs(drop):.2f} points of AP50-95"
+        change = f"INT8 {'costs' if drop >= 0 else 'gains'} {abs(drop):.2f} points of {result.figure}"
         return f"{change} (budget {result.max_map_drop:g})."
     agreement = result.agreement
     if not agreement.reference_objects:
@@ -68,6 +68,6 @@ def _accuracy(result: GuardResult) -> str:
     where = "calibration images, for want of others" if result.on_calibration_images else "images"
     return (
         f"There are no labels to score on, so INT8 was only compared with float, on {agreement.images} {where}: "
-        f"{100 * agreement.f1:.1f} % of the detections agree and confidences shift by {agreement.score_shift:+.3f} "
+        f"{100 * agreement.f1:.1f} % of what they find agrees and confidences shift by {agreement.score_shift:+.3f} "
         f"(wanted: {100 * AGREEMENT_F1:.0f} % and {AGREEMENT_SHIFT:g})."
     )

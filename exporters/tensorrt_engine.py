@@ -21,6 +21,7 @@ from ..calibration.placement import Target
 from ..errors import BackendError, InputError, MissingDependencyError, VerificationError
 from ..manifest import PLAN_SUFFIX, Manifest, Parity, Report, TensorRtFormat
 from ..metrics.evaluate import evaluate_pair
+from ..metrics.tasks import Measure
 from ..postprocess import Postprocessor
 from ..runtimes import Backend, Runtime
 from ..runtimes.ort_backend import OrtBackend
@@ -336,7 +337,7 @@ def _compare_engine(runtime: Runtime, source: Artifact, frames: Sequence[Frame],
             return measure_parity(reference.infer, runtime.infer, manifest, frames, source="onnx fp32")
         iou = Thresholds() if manifest.nms_iou is None else Thresholds(iou=manifest.nms_iou)
         pairs = [(runtime(frame, thresholds=iou), reference(frame, thresholds=iou)) for frame in frames]
-    agreement = agreement_of([own for own, _ in pairs], [other for _, other in pairs])
+    agreement = agreement_of([own for own, _ in pairs], [other for _, other in pairs], Measure.of(manifest))
     if agreement.f1 < AGREEMENT_F1:
         raise VerificationError(
             f"the engine's detections agree with the float model's to {100 * agreement.f1:.1f} %",

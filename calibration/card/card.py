@@ -62,7 +62,7 @@ def write_card(
         verdict=verdict,
         twin_name=twin_name,
     )
-    examples = choose_examples(result, images, manifest.class_names)
+    examples = choose_examples(result, images)
     # Both are finished before one is written, so that they always tell of the same artifact.
     page = card_page(facts, card_plots(result), examples).encode()
     text = msgspec.json.format(msgspec.json.encode(facts), indent=2) + b"\n"

@@ -17,6 +17,7 @@ from ...machine import machine_summary
 from ...manifest import Manifest
 from ...metrics.curves import DetectionCurves, mean_over_classes
 from ...metrics.evaluate import Evaluation
+from ...metrics.tasks import Metrics
 from ..results import Agreement, Candidate, GuardResult
 
 __all__ = ["SCHEMA_VERSION", "card_facts"]
@@ -36,7 +37,7 @@ def card_facts(
 ) -> dict[str, Any]:
     """Return the content of ``report.json``.
 
-    Shares are 0 to 1, times in ms, differences and budget in points of AP50-95 (1 point is 0.01). What has a side for
+    Shares are 0 to 1, times in ms, differences and budget in points (0.01) of ``outcome.figure``. What has a side for
     each model has the keys ``float`` and ``int8``.
 
     Args:
@@ -60,6 +61,7 @@ def card_facts(
             "labelled": result.map_drop is not None,
             "max_map_drop": result.max_map_drop,
             "map_drop": result.map_drop,
+            "figure": result.figure,
             "speedup": result.speedup,
             "size_ratio": result.own_bytes / result.twin_bytes if result.twin_bytes else None,
         },
@@ -92,30 +94,45 @@ def _accuracy(
     if own is None or twin is None:
         return None
     sides = {"float": twin.metrics, "int8": own.metrics}
-    best = twin.metrics.curves.best_index
+    # NaN where no threshold decides, but which class is the most probable.
+    best = None if math.isnan(twin.metrics.confidence) else twin.metrics.curves.best_index
     return {
         "dataset": measured_on["dataset"] if measured_on else None,
         "split": measured_on["split"] if measured_on else None,
         "images": own.metrics.images,
         "instances": own.metrics.instances,
+        "counted": own.metrics.counted,
+        "decision": own.metrics.decision,
+        "condition": own.metrics.curves.condition,
+        "figures": _both(twin.metrics.figures(), own.metrics.figures()),
+        "class_figures": [
+            _both(before.figures(), after.figures())
+            for before, after in zip(twin.metrics.per_class, own.metrics.per_class, strict=True)
+        ],
         **{side: metrics.to_dict() for side, metrics in sides.items()},
         "at_confidence_of_float": {
             "confidence": twin.metrics.confidence,
-            **{side: _at(metrics.curves, best) for side, metrics in sides.items()},
+            **{side: _decided(metrics, best) for side, metrics in sides.items()},
         },
         "precision_at_recall": {
-            "iou": own.metrics.curves.iou,
+            "condition": own.metrics.curves.condition,
             "recall": _rounded(own.metrics.curves.recall_grid),
             **{side: _curves(metrics.curves) for side, metrics in sides.items()},
         },
     }
 
 
-def _at(curves: DetectionCurves, index: int | None) -> dict[str, float | None]:
-    """Return precision, recall and F1 at one confidence, means over the classes."""
-    values = {"precision": curves.precision, "recall": curves.recall, "f1": curves.f1}
+def _both(twin: Mapping[str, float], own: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Return the figures of both sides by their names."""
+    return {name: {"float": twin[name], "int8": own[name]} for name in twin}
+
+
+def _decided(metrics: Metrics, index: int | None) -> dict[str, float]:
+    """Return precision, recall and F1, means over the classes: at one confidence, or as the metrics have them."""
     if index is None:
-        return dict.fromkeys(values)
+        return {"precision": metrics.precision, "recall": metrics.recall, "f1": metrics.f1}
+    curves = metrics.curves
+    values = {"precision": curves.precision, "recall": curves.recall, "f1": curves.f1}
     return {name: float(mean_over_classes(table[:, index : index + 1])[0]) for name, table in values.items()}
 
 
@@ -134,6 +151,7 @@ def _agreement(agreement: Agreement) -> dict[str, Any]:
         "matched": agreement.matched,
         "f1": agreement.f1,
         "mean_iou": agreement.mean_iou,
+        "measure": agreement.measure,
         "mean_score_shift": agreement.score_shift,
         "score_shifts": _rounded(agreement.score_shifts),
     }

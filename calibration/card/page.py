@@ -83,7 +83,7 @@ def _tiles(facts: Facts) -> Iterable[Markup]:
     outcome, agreement, speedup = facts["outcome"], facts["agreement"], facts["outcome"]["speedup"]
     same, same_text = f"{percent(agreement['f1'], 1)} %", "of the objects are the same as float's (F1)"
     if outcome["labelled"]:
-        budget = f"points of AP50-95 against float; budget: a loss of {decimal(outcome['max_map_drop'])}"
+        budget = f"points of {outcome['figure']} against float; budget: a loss of {decimal(outcome['max_map_drop'])}"
         yield _tile(difference(outcome["map_drop"], 0.0), budget, _kind(facts))
         yield _tile(same, same_text)
     else:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ...metrics.tasks import FOUND
 from ...reports.formats import NONE, decimal, difference, digits_for, megabytes, percent, plural, significant, times
 from ...reports.markup import Markup, Node, data_table, fact_list, join, section, tag
-from ..agreement import CONFIDENCE
 from .examples import Example
 from .plots import CardPlots
 
@@ -26,7 +26,6 @@ Facts = dict[str, Any]
 Row = list[Node]
 
 _TOP_GROUPS = 25
-_AP = (("AP50-95", "ap"), ("AP50", "ap50"), ("AP75", "ap75"))
 _SIDES = ("float", "INT8", "difference")
 
 
@@ -39,21 +38,23 @@ def figures(facts: Facts) -> Markup:
         where = " ".join(part for part in (accuracy["dataset"], accuracy["split"]) if part)
         caption += (
             f": accuracy on {plural(accuracy['images'], 'labelled image')} with "
-            f"{plural(accuracy['instances'], 'object')}{f' ({where})' if where else ''}, in per cent"
+            f"{plural(accuracy['instances'], accuracy['counted'].removesuffix('s'))}{_bracketed(where)}, in per cent"
         )
         at, own = accuracy["at_confidence_of_float"], accuracy["int8"]
-        confidence = decimal(at["confidence"], 3)
-        rows += [_shares(name, accuracy["float"][key], own[key]) for name, key in _AP]
+        confidence = at["confidence"] and decimal(at["confidence"], 3)
+        where = f"at confidence {confidence}" if confidence else "of the most probable class"
+        rows += [_shares(name, both["float"], both["int8"]) for name, both in accuracy["figures"].items()]
         rows += [
-            _shares(f"{name} at confidence {confidence}", at["float"][key], at["int8"][key])
+            _shares(f"{name} {where}", at["float"][key], at["int8"][key])
             for name, key in (("Precision", "precision"), ("Recall", "recall"), ("F1", "f1"))
         ]
-        note = tag(
-            "p",
-            f"At confidence {confidence} float has its best F1 (IoU 0.50). INT8 has its own best F1, "
-            f"{percent(own['f1'])} %, at {decimal(own['confidence'], 3)}.",
-            class_="caption",
-        )
+        if confidence:
+            note = tag(
+                "p",
+                f"At confidence {confidence} float has its best F1{_bracketed(accuracy['condition'])}. "
+                f"INT8 has its own best F1, {percent(own['f1'])} %, at {decimal(own['confidence'], 3)}.",
+                class_="caption",
+            )
     if (pair := _timed(facts)) is not None:
         rows += [
             [f"Latency, {name}, ms", *(decimal(side[key]) for side in pair), change]
@@ -72,18 +73,23 @@ def classes(facts: Facts) -> Markup | None:
     accuracy = facts["accuracy"]
     if not accuracy:
         return None
-    pairs = list(zip(accuracy["float"]["per_class"], accuracy["int8"]["per_class"], strict=True))
-    pairs.sort(key=lambda pair: pair[1]["ap"] - pair[0]["ap"] if None not in (pair[0]["ap"], pair[1]["ap"]) else 1.0)
+    entries = list(zip(accuracy["float"]["per_class"], accuracy["class_figures"], strict=True))
+    names = [name for name in accuracy["class_figures"][0] if name in accuracy["figures"]]
+
+    def change(entry: tuple[dict[str, Any], dict[str, Any]]) -> float:
+        before, after = (entry[1][names[0]][side] for side in ("float", "int8"))
+        return 1.0 if before is None or after is None else float(after - before)
+
     rows: list[Row] = [
         [
-            twin["name"],
-            f"{twin['instances']:,}",
-            *(cell for _, key in _AP[:2] for cell in _shares("", twin[key], own[key])[1:]),
+            about["name"],
+            f"{about['instances']:,}",
+            *(cell for name in names for cell in _shares("", both[name]["float"], both[name]["int8"])[1:]),
         ]
-        for twin, own in pairs
+        for about, both in sorted(entries, key=change)
     ]
-    head = ["class", "objects", *(join(name, tag("br"), side) for name, _ in _AP[:2] for side in _SIDES)]
-    caption = "Average precision of each class in per cent, the largest loss first"
+    head = ["class", accuracy["counted"], *(join(name, tag("br"), side) for name in names for side in _SIDES)]
+    caption = "Accuracy of each class in per cent, the largest loss first"
     return section("Classes", data_table(head, rows, caption=caption))
 
 
@@ -92,18 +98,19 @@ def precision_recall(facts: Facts, plots: CardPlots) -> Markup | None:
     accuracy = facts["accuracy"]
     if not accuracy or plots.precision_recall is None:
         return None
-    twin, own = accuracy["float"], accuracy["int8"]
+    areas = {side: _areas(accuracy["precision_at_recall"][side]) for side in ("float", "int8")}
+    where = f" at {accuracy['condition']}" if accuracy["condition"] else ""
     mean = _plot(
         plots.precision_recall,
         "Precision over recall of float and INT8, mean of the classes",
-        "Precision over recall at IoU 0.50, mean of the classes. The area under a curve is its AP50: "
-        f"float {percent(twin['ap50'])} %, INT8 {percent(own['ap50'])} %.",
+        f"Precision over recall{where}, mean of the classes. The area under a curve is its average precision: "
+        f"float {percent(areas['float'][-1])} %, INT8 {percent(areas['int8'][-1])} %.",
     )
     small = []
     for index, plot in plots.classes.items():
-        name = twin["per_class"][index]["name"]
-        before, after = (percent(side["per_class"][index]["ap50"], 1) for side in (twin, own))
-        caption = f"{name}: AP50 {before} → {after} %"
+        name = accuracy["float"]["per_class"][index]["name"]
+        before, after = (percent(areas[side][index], 1) for side in ("float", "int8"))
+        caption = f"{name}: {before} → {after} %"
         small.append(_plot(plot, f"Precision over recall of the class {name}", caption))
     grid = tag("div", *small, class_="small") if small else None
     beside, below = (grid, None) if len(small) <= 4 else (None, grid)
@@ -113,6 +120,8 @@ def precision_recall(facts: Facts, plots: CardPlots) -> Markup | None:
 def agreement(facts: Facts, plots: CardPlots) -> Markup:
     """Return how far both find the same."""
     found = facts["agreement"]
+    measure = found["measure"]
+    sure = f", confidence ≥ {FOUND}" if measure else ""
     shift = difference(0.0, found["mean_score_shift"], digits=4)
     plot = _plot(
         plots.score_shifts,
@@ -124,11 +133,11 @@ def agreement(facts: Facts, plots: CardPlots) -> Markup:
     numbers = fact_list(
         (
             ("Images", f"{found['images']:,}"),
-            (f"Found by float, confidence ≥ {CONFIDENCE}", f"{found['float_objects']:,}"),
+            (f"Found by float{sure}", f"{found['float_objects']:,}"),
             ("Found by INT8", f"{found['int8_objects']:,}"),
-            ("The same: class, IoU ≥ 0.5", f"{found['matched']:,}"),
+            (f"The same: class{f', {measure} ≥ 0.5' if measure else ''}", f"{found['matched']:,}"),
             ("F1 of the agreement", f"{percent(found['f1'])} %"),
-            ("Mean IoU of what is the same", decimal(found["mean_iou"], 4)),
+            *([(f"Mean {measure} of what is the same", decimal(found["mean_iou"], 4))] if measure else []),
             ("Mean shift of the confidence", shift),
         )
     )
@@ -217,7 +226,11 @@ def pictures(examples: Sequence[Example]) -> Markup | None:
     )
     return section(
         "Examples",
-        tag("p", f"Drawn is what has a confidence of {CONFIDENCE} or more.", class_="caption"),
+        tag(
+            "p",
+            f"Drawn is what has a confidence of {FOUND} or more; of one class for each image, the most probable.",
+            class_="caption",
+        ),
         *(join(tag("h3", title), *map(_example, group)) for title, group in groups if group),
     )
 
@@ -252,6 +265,16 @@ def _plot(svg: Markup, label: str, caption: str) -> Markup:
 def _shares(name: str, twin: float | None, own: float | None) -> Row:
     """Return a row of two shares, as per cent, and their difference in points."""
     return [name, percent(twin), percent(own), difference(twin, own, scale=100)]
+
+
+def _areas(curves: dict[str, Any]) -> list[float | None]:
+    """Return the area under the curve of each class, None without objects, and at the end under their mean."""
+    rows = [*curves["per_class"], curves["mean"]]
+    return [None if None in row else sum(row) / len(row) for row in rows]
+
+
+def _bracketed(text: str) -> str:
+    return f" ({text})" if text else ""
 
 
 def _timed(facts: Facts) -> tuple[dict[str, Any], dict[str, Any]] | None:

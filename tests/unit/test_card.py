@@ -204,6 +204,7 @@ def test_the_json_says_what_was_measured(write: Write, result: GuardResult) -> N
         "labelled": True,
         "max_map_drop": 30.0,
         "map_drop": pytest.approx(result.map_drop),
+        "figure": "box AP50-95",
         "speedup": pytest.approx(59.5 / 29.5),
         "size_ratio": 0.25,
     }
@@ -250,7 +251,7 @@ def test_the_page_shows_it(write: Write) -> None:
     page = Page(text)
     figures, classes, sensitivity, tournament, latency = page.tables
     assert figures[0] == ["", "float", "INT8", "difference"]
-    assert figures[1][:2] == ["AP50-95", "100.00"]
+    assert figures[1][:2] == ["box AP50-95", "100.00"]
     assert figures[1][3].startswith("\N{MINUS SIGN}")
     assert figures[6] == ["F1 at confidence 0.365", "100.00", "89.52", "\N{MINUS SIGN}10.48"]
     assert ["Latency, median, ms", "59.50", "29.50", "2.02 \N{MULTIPLICATION SIGN} as fast"] in figures

@@ -131,9 +131,7 @@ def test_plots_and_grids(samples: list[Sample], tmp_path: Path) -> None:
     images = [sample.image for sample in samples]
     written = write_plots(
         tmp_path / "out",
-        curves=result.metrics.curves,
-        predictions=result.predictions,
-        targets=result.targets,
+        result,
         images=images,
     )
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(path.name for path in written)
@@ -147,13 +145,13 @@ def test_grids_show_labels_and_confident_detections(samples: list[Sample]) -> No
     result = evaluate_runtime(ColourDetector(), samples, CLASSES)
     images = [sample.image for sample in samples]
     unsure = [Detections(p.xyxy, np.full(len(p), 0.1), p.class_id) for p in result.predictions]
-    labelled, predicted = sample_grids(images, result.targets, unsure, class_names=CLASSES)
+    labelled, predicted = sample_grids(images, result.targets, unsure, result.measure)
     plain = label_grid([read_image(image) for image in images])
     assert np.array_equal(predicted, plain)  # all below the confidence
     assert not np.array_equal(labelled, plain)
-    _, predicted = sample_grids(images, result.targets, result.predictions, class_names=CLASSES)
+    _, predicted = sample_grids(images, result.targets, result.predictions, result.measure)
     assert not np.array_equal(predicted, plain)
-    few, _ = sample_grids(images, result.targets, unsure, class_names=CLASSES, count=4)
+    few, _ = sample_grids(images, result.targets, unsure, result.measure, count=4)
     assert few.shape < labelled.shape
 
 

@@ -205,7 +205,7 @@ def test_command_writes_both_artifacts_and_says_what_int8_cost(tiny_checkpoint, 
     assert manifest.report.latency.samples == 3
     printed = capsys.readouterr()
     assert "AP50-95" in printed.out
-    assert "points of AP50-95" in printed.err.replace("\n", " ")
+    assert "points of box AP50-95" in printed.err.replace("\n", " ")
     assert "only 4 calibration images" in printed.err.replace("\n", " ")
 
     # Another target from the same statistics, from the artifact alone.

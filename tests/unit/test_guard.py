@@ -10,14 +10,16 @@ import pytest
 
 from yolo12edge.benchmark.latency import LatencySummary
 from yolo12edge.calibration import tournament
-from yolo12edge.calibration.agreement import OutputLoss, agreement_of
+from yolo12edge.calibration.agreement import agreement_of
 from yolo12edge.calibration.guard import Verdict, judge, return_to_float
+from yolo12edge.calibration.output_loss import OutputLoss
 from yolo12edge.calibration.recipe import Recipe
 from yolo12edge.calibration.results import Agreement, Sensitivity
 from yolo12edge.calibration.tournament import Bench, choose_recipe, measure_costs, rank_groups
 from yolo12edge.detections import Detections
 from yolo12edge.errors import BackendError
 from yolo12edge.imaging import write_image
+from yolo12edge.metrics import Measure
 
 
 def detections(*rows):
@@ -27,13 +29,14 @@ def detections(*rows):
     )
 
 
+DETECT = Measure("detect", ["a", "b"])
 BOX, FAR = (10, 10, 30, 30), (100, 100, 120, 120)
 
 
 def test_agreement_counts_matches_and_shifts():
     twin = [detections((BOX, 0.8, 0), (FAR, 0.5, 1)), detections((BOX, 0.9, 0))]
     own = [detections((BOX, 0.7, 0), (FAR, 0.5, 0)), detections((BOX, 0.9, 0), (FAR, 0.1, 0))]
-    found = agreement_of(own, twin)
+    found = agreement_of(own, twin, DETECT)
     assert (found.images, found.reference_objects, found.objects, found.matched) == (2, 3, 3, 2)
     assert found.f1 == pytest.approx(2 / 3)
     assert found.mean_iou == pytest.approx(1)
@@ -42,7 +45,7 @@ def test_agreement_counts_matches_and_shifts():
 
 
 def test_agreement_of_nothing_with_nothing_is_whole():
-    found = agreement_of([detections()], [detections((BOX, 0.1, 0))])
+    found = agreement_of([detections()], [detections((BOX, 0.1, 0))], DETECT)
     assert (found.f1, found.matched, found.score_shift) == (1.0, 0, 0.0)
     assert np.isnan(found.mean_iou)
 
@@ -52,6 +55,8 @@ def outputs(boxes, scores):
 
 
 MANIFEST = SimpleNamespace(
+    task="detect",
+    keypoints=None,
     input=SimpleNamespace(name="images"),
     outputs=[SimpleNamespace(role="boxes", name="boxes"), SimpleNamespace(role="scores", name="scores")],
 )
@@ -217,7 +222,9 @@ def test_models_that_suppress_by_themselves_are_compared_on_what_both_give(tmp_p
             asked.append(thresholds.iou)
             return Detections.empty()
 
-        run.manifest = SimpleNamespace(nms_iou=suppressed)
+        run.manifest = SimpleNamespace(
+            nms_iou=suppressed, task="detect", class_names=["a"], keypoints=None, multi_label=False
+        )
         return run
 
     write_image(tmp_path / "a.png", np.zeros((8, 8, 3), np.uint8))

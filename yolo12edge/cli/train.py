@@ -215,9 +215,7 @@ def _finish(result: TrainResult, dataset: Dataset) -> None:
     )
     write_plots(
         files.plots,
-        curves=evaluation.metrics.curves,
-        predictions=evaluation.predictions,
-        targets=evaluation.targets,
+        evaluation,
         images=[sample.image for sample in samples],
     )
     console.print(

@@ -44,17 +44,18 @@ def val(
     from ..metrics.report import write_plots
     from ..runtimes import Runtime
 
-    dataset = read_dataset(data)
-    samples = dataset.samples(split)
-    if not any(len(sample) for sample in samples):
-        raise DatasetError(
-            f"the split {split!r} of {data} has {len(samples)} images and no labelled object",
-            expected="labelled objects to compare with",
-            remedy="check the split and where its labels lie",
-        )
     with Runtime(model, device=device) as runtime:
-        _check_class_names(runtime.manifest.class_names, dataset.class_names, model=model, data=data)
-        thresholds = EVAL_THRESHOLDS.within(runtime.manifest.nms_iou)
+        manifest = runtime.manifest
+        dataset = read_dataset(data, task=manifest.task)
+        samples = dataset.samples(split)
+        if not any(len(sample) for sample in samples):
+            raise DatasetError(
+                f"the split {split!r} of {data} has {len(samples)} images and no labelled object",
+                expected="labelled objects to compare with",
+                remedy="check the split and where its labels lie",
+            )
+        _check_class_names(manifest.class_names, dataset.class_names, model=model, data=data)
+        thresholds = EVAL_THRESHOLDS.within(manifest.nms_iou)
         with progress(f"Evaluating {model.name}", len(samples), unit="images") as steps:
             evaluation = evaluate_runtime(runtime, samples, dataset.class_names, progress=steps.update)
         facts: dict[str, Any] = {
@@ -62,10 +63,11 @@ def val(
             "model": str(model),
             "data": str(data),
             "split": split,
+            "task": manifest.task,
             "engine": runtime.engine,
             "device": runtime.device,
-            "input_hw": [runtime.manifest.input.height, runtime.manifest.input.width],
-            "precision": runtime.manifest.precision,
+            "input_hw": [manifest.input.height, manifest.input.width],
+            "precision": manifest.precision,
             "thresholds": {
                 "confidence": thresholds.confidence,
                 "iou": thresholds.iou,
@@ -93,9 +95,7 @@ def val(
     if plots:
         write_plots(
             out,
-            curves=evaluation.metrics.curves,
-            predictions=evaluation.predictions,
-            targets=evaluation.targets,
+            evaluation,
             images=[sample.image for sample in samples],
         )
     console.print(plain(f"Written to {out}"))

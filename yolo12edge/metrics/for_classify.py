@@ -21,7 +21,14 @@ from .matching import check_evaluable
 from .overlap import CocoTables, Overlap
 from .target import Target
 
-__all__ = ["ClassifyClassMetrics", "ClassifyMetrics", "confused_classes", "evaluate_classes", "overlap"]
+__all__ = [
+    "ClassifyClassMetrics",
+    "ClassifyMetrics",
+    "as_detections",
+    "confused_classes",
+    "evaluate_classes",
+    "overlap",
+]
 
 Floats = npt.NDArray[np.float64]
 
@@ -229,6 +236,13 @@ def confused_classes(
         first, [targets[index] for index in labelled], class_names, overlap=overlap(), confidence=0.0
     )
     return replace(matrix, counts=matrix.counts[:-1, :-1], background=False)
+
+
+def as_detections(target: Target, count: int) -> Detections:
+    """Return the labels of an image as if they had been found, one row each."""
+    probs = np.zeros((len(target), count), np.float32)
+    probs[:, target.class_id] = 1
+    return Detections(target.boxes, np.ones(len(target), np.float32), target.class_id, probs=probs)
 
 
 def _probabilities(found: Detections, count: int) -> npt.NDArray[np.float32]:

@@ -98,13 +98,13 @@ def plot_pr_curve(curves: DetectionCurves, out: Path) -> None:
             lambda row: f"AP {100 * float(np.mean(row)):.1f} %",
         )
         axis.xaxis.set_major_formatter(percent_formatter())
-        axis.set(title=f"Precision and recall at IoU {curves.iou:.2f}", xlabel="recall", ylabel="precision")
+        axis.set(title=_with("Precision and recall", curves), xlabel="recall", ylabel="precision")
 
 
 def plot_confidence_curves(curves: DetectionCurves, out: Path) -> None:
     """Draw F1, precision and recall over the confidence threshold, per class and on average."""
     with saved_figure(out, size=(16.5, 5.2)) as figure:
-        headline(figure, f"Effect of the confidence threshold, at IoU {curves.iou:.2f}")
+        headline(figure, _with("Effect of the confidence threshold", curves))
         best = curves.best_index
         axes = figure.subplots(1, 3, sharey=True)
         for axis, (title, values) in zip(
@@ -121,9 +121,13 @@ def plot_confidence_curves(curves: DetectionCurves, out: Path) -> None:
                 axis.set_title(f"mean {100 * height:.1f} % at {at:.3f}", loc="right", fontsize=9, color=INK)
 
 
+def _with(title: str, curves: DetectionCurves) -> str:
+    return f"{title}, {curves.condition}" if curves.condition else title
+
+
 def plot_confusion_matrix(matrix: ConfusionMatrix, out: Path) -> None:
     """Draw shares of each labelled class by detected class, with the counts where they fit."""
-    names = [*matrix.class_names, "background"]
+    names = [*matrix.class_names, *["background"] * matrix.background]
     size = len(names)
     side = float(np.clip(0.62 * size + 2.4, 5.2, 19.0))
     font = float(np.clip(34 * side / size, 4.5, 10.0))  # about half a cell
@@ -149,13 +153,12 @@ def plot_confusion_matrix(matrix: ConfusionMatrix, out: Path) -> None:
         axis.tick_params(length=0)
         for spine in axis.spines.values():
             spine.set_visible(True)
-        for draw in (axis.axhline, axis.axvline):
+        for draw in (axis.axhline, axis.axvline) if matrix.background else ():
             draw(size - 1.5, color=MUTED, linewidth=1.2)
         axis.set(xlabel="detected as", ylabel="labelled as")
         headline(figure, "Confusion matrix")
         axis.set_title(
-            f"confidence ≥ {matrix.confidence:g}, IoU ≥ {matrix.iou:g}; share of each row"
-            + (", count" if size <= 25 else ""),
+            f"{matrix.condition}; share of each row" + (", count" if size <= 25 else ""),
             fontsize=9,
             fontweight="normal",
         )

@@ -106,6 +106,15 @@ class Target:
             image_hw = (0, 0) if found.mask is None else found.mask.image_hw
         return cls(found.xyxy, found.class_id, image_hw, found.mask, keypoints, found.obb)
 
+    def as_detections(self) -> Detections:
+        """Return the objects as if they had been found, to draw them; points that are not labelled are not visible."""
+        keypoints = (
+            None if self.keypoints is None else np.minimum(self.keypoints, (np.inf, np.inf, 1)).astype(np.float32)
+        )
+        return Detections(
+            self.boxes, np.ones(len(self), np.float32), self.class_id, mask=self.mask, keypoints=keypoints, obb=self.obb
+        )
+
     @classmethod
     def from_normalised(
         cls, boxes: npt.NDArray[np.float32], class_id: npt.NDArray[np.int64], image_hw: tuple[int, int]

@@ -19,7 +19,11 @@ from .detection import evaluate_detections
 from .overlap import Overlap
 from .target import Target
 
-__all__ = ["ClassFigures", "Measure", "Metrics"]
+__all__ = ["FOUND", "ClassFigures", "Measure", "Metrics"]
+
+
+FOUND = 0.25
+"""Confidence from which on something counts as found where two models are compared, or drawn."""
 
 
 class Described(Protocol):
@@ -204,6 +208,14 @@ class Measure:
         """
         return _TASKS[self.task].evaluate(self, predictions, targets)
 
+    def found(self, detections: Detections) -> Detections:
+        """Return what counts as found in an image: from confidence 0.25 on, or the one most probable class."""
+        return _TASKS[self.task].found(self, detections)
+
+    def labelled(self, target: Target) -> Detections:
+        """Return the labels of an image as if they had been found, to draw them."""
+        return _TASKS[self.task].labelled(self, target)
+
     def confusion(self, predictions: Sequence[Detections], targets: Sequence[Target]) -> ConfusionMatrix:
         """Count which class each labelled object was found as.
 
@@ -220,6 +232,8 @@ class _Task:
     overlap: Callable[[KeypointSpec | None], Overlap]
     evaluate: Callable[[Measure, Sequence[Detections], Sequence[Target]], Metrics]
     confusion: Callable[[Measure, Sequence[Detections], Sequence[Target]], ConfusionMatrix]
+    found: Callable[[Measure, Detections], Detections]
+    labelled: Callable[[Measure, Target], Detections]
 
 
 def _objects(measure: Measure, predictions: Sequence[Detections], targets: Sequence[Target]) -> Metrics:
@@ -237,6 +251,14 @@ def _confused_objects(
     return confusion_matrix(predictions, targets, measure.class_names, overlap=measure.overlap)
 
 
+def _confident(measure: Measure, found: Detections) -> Detections:
+    return found[found.confidence >= FOUND]
+
+
+def _labelled_objects(measure: Measure, target: Target) -> Detections:
+    return target.as_detections()
+
+
 def _classes(measure: Measure, predictions: Sequence[Detections], targets: Sequence[Target]) -> Metrics:
     return for_classify.evaluate_classes(predictions, targets, measure.class_names, multi_label=measure.multi_label)
 
@@ -247,10 +269,19 @@ def _confused_classes(
     return for_classify.confused_classes(predictions, targets, measure.class_names, multi_label=measure.multi_label)
 
 
+def _said(measure: Measure, found: Detections) -> Detections:
+    return _confident(measure, found) if measure.multi_label else found[:1]
+
+
+def _labelled_classes(measure: Measure, target: Target) -> Detections:
+    return for_classify.as_detections(target, len(measure.class_names))
+
+
+_OBJECTS = (_confused_objects, _confident, _labelled_objects)
 _TASKS: Mapping[Task, _Task] = {
-    "detect": _Task(for_detect.overlap, _objects, _confused_objects),
-    "segment": _Task(for_segment.overlap, _objects_and_boxes, _confused_objects),
-    "pose": _Task(for_pose.overlap, _objects_and_boxes, _confused_objects),
-    "obb": _Task(for_obb.overlap, _objects, _confused_objects),
-    "classify": _Task(for_classify.overlap, _classes, _confused_classes),
+    "detect": _Task(for_detect.overlap, _objects, *_OBJECTS),
+    "segment": _Task(for_segment.overlap, _objects_and_boxes, *_OBJECTS),
+    "pose": _Task(for_pose.overlap, _objects_and_boxes, *_OBJECTS),
+    "obb": _Task(for_obb.overlap, _objects, *_OBJECTS),
+    "classify": _Task(for_classify.overlap, _classes, _confused_classes, _said, _labelled_classes),
 }

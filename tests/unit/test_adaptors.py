@@ -55,7 +55,7 @@ class FakeDetections:
 
 @dataclass
 class FakeKeyPoints:
-    """What of ``supervision.KeyPoints`` is used; releases before 0.30 call the confidence so, later ones take both."""
+    """What of ``supervision.KeyPoints`` is used; as releases before 0.29 had it."""
 
     xy: np.ndarray
     class_id: np.ndarray | None = None

@@ -13,12 +13,15 @@ import typer
 
 from yolo12edge.cli import _console
 from yolo12edge.cli import predict as cli
+from yolo12edge.cli._label_lines import label_lines
 from yolo12edge.cli._prediction import _video_writer, predict_media
 from yolo12edge.detections import Detections, Timing
 from yolo12edge.errors import InputError
 from yolo12edge.frame import Frame
 from yolo12edge.imaging import read_image, write_image
+from yolo12edge.keypoints import KeypointSpec
 from yolo12edge.manifest import InputSpec, Manifest, OutputSpec, Provenance
+from yolo12edge.masks import Masks
 from yolo12edge.sources import Video, find_media
 from yolo12edge.thresholds import Thresholds
 
@@ -345,3 +348,25 @@ def test_progress_off_a_terminal_is_sparse(capsys: Any) -> None:
     assert len(lines) == 1
     assert lines[0].startswith("Working [now]: 500 of 500 (")
     assert steps.done == 500
+
+
+def test_label_lines_of_every_task() -> None:
+    where: dict[str, Any] = {"xyxy": [[10, 20, 30, 60]], "confidence": [0.5], "class_id": [3]}
+    hw = (100, 200)
+    assert label_lines(Detections(**where), hw) == ["3 0.100000 0.400000 0.100000 0.400000 0.50000\n"]
+    full = np.zeros((1, 100, 200), np.bool_)
+    full[0, 20:60, 10:30] = True
+    full[0, 90:92, 10:12] = True
+    line = label_lines(Detections(**where, mask=Masks.of_full(full)), hw)[0].split()
+    assert (line[0], line[-1]) == ("3", "0.50000")
+    points = np.array(line[1:-1], float).reshape(-1, 2) * hw[::-1]
+    assert {tuple(point) for point in points.round(3).tolist()} == {(10, 20), (30, 20), (30, 60), (10, 60)}
+    assert label_lines(Detections(**where, mask=Masks.of_full(np.zeros((1, 100, 200), np.bool_))), hw) == []
+    posed = Detections(**where, keypoints=[[[20, 30, 0.25], [200, 100, 1]]])
+    both = "3 0.100000 0.400000 0.100000 0.400000 0.100000 0.300000"
+    assert label_lines(posed, hw) == [f"{both} 0.250000 1.000000 1.000000 1.000000 0.50000\n"]
+    flat = label_lines(posed, hw, KeypointSpec(count=2, dimensions=2))
+    assert flat == [f"{both} 1.000000 1.000000 0.50000\n"]
+    turned = label_lines(Detections(**where, obb=[[20, 40, 40, 20, np.pi / 2]]), hw)
+    assert turned == ["3 0.150000 0.200000 0.150000 0.600000 0.050000 0.600000 0.050000 0.200000 0.50000\n"]
+    assert label_lines(Detections(**where, probs=[[0.1, 0.2, 0.2, 0.5]]), hw) == ["3 0.50000\n"]

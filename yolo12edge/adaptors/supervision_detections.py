@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,11 +64,14 @@ def to_supervision_keypoints(detections: Detections, class_names: Sequence[str])
     """
     if detections.keypoints is None:
         raise InputError("these detections have no keypoints", expected="what a model for pose found")
-    return _supervision().KeyPoints(
+    key_points = _supervision().KeyPoints
+    # Its name until 0.29.
+    visibility = "keypoint_confidence" if "keypoint_confidence" in signature(key_points).parameters else "confidence"
+    return key_points(
         xy=detections.keypoints[..., :2],
         class_id=detections.class_id,
-        confidence=detections.keypoints[..., 2],
         data={"class_name": _names(detections, class_names)},
+        **{visibility: detections.keypoints[..., 2]},
     )
 
 

@@ -1,4 +1,4 @@
-"""The work of ``yolo12edge predict``: run a detector over files and streams, write pictures, videos and results."""
+"""The work of ``yolo12edge predict``: run a model over files and streams, write pictures, videos and results."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from ..detections import Detections
 from ..errors import InputError
 from ..files import atomic_file
 from ..frame import Frame
-from ..imaging.boxes import xywh_from_xyxy
 from ..imaging.draw import draw_detections
 from ..imaging.images import read_image, write_image
 from ..manifest import Manifest
@@ -28,6 +27,7 @@ from ..sources import MediaFile, Source, open_source
 from ..sources.address import masked
 from ..sources.media import unique_name
 from ..thresholds import Thresholds
+from ._label_lines import label_lines
 
 __all__ = ["Detector", "Prediction", "output_of", "predict_media"]
 
@@ -115,8 +115,8 @@ def predict_media(
         streams: Addresses of cameras and network streams, looked at one after the other.
         thresholds: What counts as a detection.
         most_frames: Frames after which a video or stream is left; None looks at all.
-        save_txt: Whether to write YOLO label files: class, centre x, centre y, width, height (fractions of the
-            image) and confidence. ``labels/NAME.txt`` for an image, ``labels/NAME/000001.txt`` for a frame.
+        save_txt: Whether to write YOLO label files, as ``label_lines`` says: ``labels/NAME.txt`` for an image,
+            ``labels/NAME/000001.txt`` for a frame.
         keep_records: Whether the result has ``records``; those of an endless stream would fill the memory.
         advance: Called with 1 after each image, readable or not, and each frame of a video or stream.
 
@@ -193,10 +193,10 @@ class _Work:
         try:
             image = read_image(item.path)
             detections = self._detect(image)
-            write_image(target, draw_detections(image, detections, self.detector.manifest.class_names))
+            write_image(target, self._drawn(image, detections))
             self._record(str(item.path), None, None, image, detections, target)
             if self.save_txt:
-                _write_txt(self.out / "labels" / f"{item.name}.txt", detections, image)
+                self._write_txt(self.out / "labels" / f"{item.name}.txt", detections, image)
             self.result.images += 1
         finally:
             self.advance(1)
@@ -211,11 +211,11 @@ class _Work:
             try:
                 for frame in source:
                     detections = self._detect(frame.image)
-                    write(frame, draw_detections(frame.image, detections, self.detector.manifest.class_names))
+                    write(frame, self._drawn(frame.image, detections))
                     stamp_ns = frame.stamp_ns if source.live else None
                     self._record(source.name, frame.index + 1, stamp_ns, frame.image, detections, target)
                     if self.save_txt:
-                        _write_txt(txt_folder / f"{frame.index + 1:06d}.txt", detections, frame.image)
+                        self._write_txt(txt_folder / f"{frame.index + 1:06d}.txt", detections, frame.image)
                     done += 1
                     self.advance(1)
                     if done == self.most_frames:
@@ -252,6 +252,15 @@ class _Work:
             for stage, value in zip(STAGES, (timing.pre_ms, timing.infer_ms, timing.post_ms), strict=True):
                 self.result.milliseconds[stage].append(value)
         return detections
+
+    def _drawn(self, image: Image, detections: Detections) -> Image:
+        manifest = self.detector.manifest
+        return draw_detections(image, detections, manifest.class_names, keypoints=manifest.keypoints)
+
+    def _write_txt(self, path: Path, detections: Detections, image: Image) -> None:
+        lines = label_lines(detections, (image.shape[0], image.shape[1]), self.detector.manifest.keypoints)
+        with atomic_file(path) as temporary:
+            temporary.write_text("".join(lines), encoding="ascii")
 
     def _record(
         self, source: str, number: int | None, stamp_ns: int | None, image: Image, detections: Detections, target: Path
@@ -316,14 +325,3 @@ def _video_writer(path: Path, fps: float | None) -> Iterator[Callable[[Frame, Im
         finally:
             if writer is not None:
                 writer.release()
-
-
-def _write_txt(path: Path, detections: Detections, image: Image) -> None:
-    height, width = image.shape[:2]
-    boxes = xywh_from_xyxy(detections.xyxy) / np.array((width, height, width, height), np.float32)
-    lines = [
-        f"{class_id} {' '.join(f'{value:.6f}' for value in box)} {confidence:.5f}\n"
-        for class_id, box, confidence in zip(detections.class_id, boxes, detections.confidence, strict=True)
-    ]
-    with atomic_file(path) as temporary:
-        temporary.write_text("".join(lines), encoding="ascii")

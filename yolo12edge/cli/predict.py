@@ -1,4 +1,4 @@
-"""``yolo12edge predict``: detect objects in images, folders, videos, cameras and network streams."""
+"""``yolo12edge predict``: find objects or classes in images, folders, videos, cameras and network streams."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from ..thresholds import Thresholds
 from ._console import console, free_folder, out, progress
 
 if TYPE_CHECKING:
+    from ..manifest import Manifest
     from ..sources import MediaFile
     from ._prediction import Prediction
 
@@ -68,7 +69,7 @@ def predict(
     save_txt: Annotated[bool, typer.Option("--save-txt", help="Write YOLO label files into labels/.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of a table.")] = False,
 ) -> None:
-    """Detect objects in images, folders, videos and streams; write annotated copies and results.
+    """Find objects, or classes of whole pictures, in images, folders, videos and streams; write pictures and results.
 
     Cameras and network streams come after the files and go on until Ctrl-C or --frames; either way what is done is
     kept. Ends with 1 if a source could not be read; the others are done all the same.
@@ -120,7 +121,7 @@ def predict(
     if json_output:
         sys.stdout.write(text.decode())
     else:
-        _print_summary(result, runtime.manifest.class_names, runtime.device, folder, save_json, save_txt)
+        _print_summary(result, runtime.manifest, runtime.device, folder, save_json, save_txt)
     for note in result.notes:
         console.print(f"Note: {note}", markup=False, soft_wrap=True)
     if result.errors:
@@ -181,13 +182,14 @@ def _count_frames(media: Sequence[MediaFile], streams: int, most: int | None) ->
 
 
 def _print_summary(
-    result: Prediction, class_names: Sequence[str], device: str, folder: Path, save_json: bool, save_txt: bool
+    result: Prediction, manifest: Manifest, device: str, folder: Path, save_json: bool, save_txt: bool
 ) -> None:
     from ._prediction import STAGES
 
+    class_names, noun = manifest.class_names, "label" if manifest.task == "classify" else "object"
     if result.objects:
         table = Table("class", box=None, header_style="bold", pad_edge=False)
-        table.add_column("objects", justify="right")
+        table.add_column(f"{noun}s", justify="right")
         table.add_column("in frames", justify="right")
         for class_id, count in result.objects.most_common():
             table.add_row(escape(class_names[class_id]), str(count), str(result.seen_in[class_id]))
@@ -199,7 +201,7 @@ def _print_summary(
     if result.frames > result.images:
         looked_at[-1] += f" ({_plural(result.frames - result.images, 'frame')})"
     if looked_at:
-        out.print(f"{_plural(result.objects.total(), 'object')} in {' and '.join(looked_at)}")
+        out.print(f"{_plural(result.objects.total(), noun)} in {' and '.join(looked_at)}")
     if result.milliseconds["infer"]:
         times = {stage: median(result.milliseconds[stage]) for stage in STAGES}
         stages = ", ".join(f"{stage} {value:.1f}" for stage, value in times.items())

@@ -16,6 +16,7 @@ from yolo12edge.exporters.coreml_converter import CoremlConverter
 from yolo12edge.exporters.coreml_package import CoremlForm
 
 command = importlib.import_module("yolo12edge.cli.export")
+inspect = importlib.import_module("yolo12edge.cli.inspect")
 pytestmark = [
     pytest.mark.skipif(find_spec("coremltools") is None, reason="coremltools is not installed"),
     pytest.mark.skipif(sys.platform == "darwin", reason="a Mac runs what is made; this is about machines that do not"),
@@ -38,6 +39,10 @@ def test_float_forms_are_compared_and_listed(tiny_checkpoint, tmp_path, capsys):
     assert all(own.report.parity.images == 3 for own in manifests.values())
     printed = capsys.readouterr()
     assert "palettized-6" in printed.out
+    assert "compressed weights cost in accuracy was not measured: add --data" in printed.err.replace("\n", " ")
+    assert "suppression behind tiny-coreml-fp16" in printed.err.replace("\n", " ")
+    inspect.inspect(tmp_path / "tiny-coreml-palettized-6")
+    assert "coreml, fp16, palettized-6 weights" in capsys.readouterr().out
     assert "no Mac has run it" in printed.err.replace("\n", " ")
     assert "tiny-coreml-nms.mlpackage" in printed.err.replace("\n", "")
 
@@ -59,6 +64,8 @@ def test_int8_is_measured_in_the_evaluator(tiny_checkpoint, folder, tmp_path, ca
     assert manifest.input.pixels
     assert manifest.calibration.float_nodes[0] == "model.0.conv"  # its input is the picture
     assert "the package was scored in a reference evaluator" in capsys.readouterr().err.replace("\n", " ")
+    inspect.inspect(tmp_path / "out" / "tiny-coreml-int8")
+    assert "simulated in float" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -78,6 +85,14 @@ def test_options_that_do_not_go_together_are_refused(tiny_checkpoint, folder, tm
     with pytest.raises(InputError, match=said):
         command.export(tiny_checkpoint, **options, **data, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_pipeline_that_is_there_is_refused_before_anything_is_made(tiny_checkpoint, tmp_path):
+    (tmp_path / "tiny-coreml-nms.mlpackage").mkdir()
+    (tmp_path / "tiny-coreml-nms.mlpackage" / "Manifest.json").write_text("{}")
+    with pytest.raises(InputError, match=r"nms\.mlpackage is there already"):
+        command.export(tiny_checkpoint, format="coreml", nms=0.5, out=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny-coreml-nms.mlpackage"]
 
 
 def test_batches_are_tensors(tiny_checkpoint, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["export"]
 
+_EVALUATED = "What was compared here was the program in a reference evaluator: "
 _COLUMNS = 3  # artifacts that fit beside each other
 _PANEL, _BOTH, _COREML = "TensorRT", "TensorRT and Core ML", "Core ML"
 
@@ -175,6 +177,7 @@ def export(
     maker = tensorrt.maker(format, precision=precisions[0]) if format in TENSORRT_FORMATS else None
     converter = coreml.converter(forms[precisions[0]]) if forms and int8 else maker
     wanted += [names.int8 for names in every] * int8 + packages
+    wanted += [names.suppressed for names in every] * (nms is not None and bool(forms))
     _refuse_early(source, given, wanted, overwrite)
     made: list[list[Artifact]] = []
     held = True
@@ -212,9 +215,8 @@ def export(
         if maker is not None and not lines:
             lines = [_unmeasured(maker)]
         if forms and nms is not None:
-            place = names.folder / f"{names.name}-nms.mlpackage"
-            write_pipeline(artifacts[0], place, iou=nms, overwrite=overwrite)
-            lines.append(f"With Apple's suppression behind the model: {place}")
+            write_pipeline(artifacts[0], names.suppressed, iou=nms, overwrite=overwrite)
+            lines.append(f"With Apple's suppression behind {artifacts[0].path.name}: {names.suppressed}")
         for line in [f"Written: {', '.join(map(str, written)) or 'nothing new'}", *filter(None, lines)]:
             console.print(line, markup=False, soft_wrap=True)
     lines = []
@@ -224,7 +226,9 @@ def export(
         lines.append(f"All sizes in one package: {', '.join(map(str, packages))}")
         lines.append(f"It opens as {functions[0]}; name {packages[0] / functions[-1]}, say, to open another.")
     if forms:
-        lines.append("What was compared and scored here was the program in a reference evaluator: no Mac has run it.")
+        lines.append(_EVALUATED + ("`yolo12edge val` runs it." if sys.platform == "darwin" else "no Mac has run it."))
+        if any(form.weights != "float" for form in forms.values()) and not given.scored:
+            lines.append("What compressed weights cost in accuracy was not measured: add --data data.yaml.")
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)
     if not held:
@@ -281,6 +285,10 @@ class _Names:
         """Return where things of one size go, of several."""
         stem = f"{self.stem}-{size}"
         return _Names(self.folder, stem, f"{stem}-{format}", self.folder / f"{stem}-{format}-int8")
+
+    @property
+    def suppressed(self) -> Path:
+        return self.folder / f"{self.name}-nms.mlpackage"
 
     @property
     def statistics(self) -> Path:

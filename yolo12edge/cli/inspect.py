@@ -282,7 +282,7 @@ def _manifest_rows(manifest: Manifest, *, lone: bool) -> list[tuple[str, str]]:
     rows = [
         ("model", f"{model}, {manifest.task}"),
         ("classes", _classes(manifest.class_names)),
-        ("format", f"{manifest.format}, {manifest.precision}"),
+        ("format", f"{manifest.format}, {_precision(manifest)}"),
         (
             "input",
             f"{spec.name}: {'x'.join(map(str, spec.shape(spec.batch)))} {spec.dtype}, {spec.layout}, {spec.color}, "
@@ -315,7 +315,7 @@ def _manifest_rows(manifest: Manifest, *, lone: bool) -> list[tuple[str, str]]:
             (
                 "budget",
                 f"{budget.max_map_drop:g} points, {'held' if budget.held else 'NOT held'}"
-                + (", simulated in float" if budget.simulated else ""),
+                + (", simulated" if budget.simulated else ""),
             )
         )
     if parity := manifest.report.parity:
@@ -337,6 +337,12 @@ def _manifest_rows(manifest: Manifest, *, lone: bool) -> list[tuple[str, str]]:
         ("checkpoint", f"sha256 {digest}" if (digest := manifest.provenance.checkpoint_sha256) else "not stated"),
         ("weights licence", _licence(manifest.provenance.weights_license)),
     ]
+
+
+def _precision(manifest: Manifest) -> str:
+    """Return the precision, and how weights are compressed, if they are."""
+    weights = "" if manifest.weights == "float" else f", {manifest.weights} weights"
+    return manifest.precision + weights
 
 
 def _engine_rows(manifest: Manifest) -> list[tuple[str, str]]:
@@ -383,7 +389,7 @@ def _checkpoint_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _print_report(manifest: Manifest, *, lone: bool) -> None:
     if accuracy := manifest.report.accuracy:
-        _print_table(_accuracy_table(accuracy, manifest.precision))
+        _print_table(_accuracy_table(accuracy, _precision(manifest)))
     if latency := manifest.report.latency:
         _print_table(_latency_table(latency, manifest.precision))
     if accuracy is None and latency is None:

@@ -1,6 +1,6 @@
 """What tasks cost beside their engine: masks of 100 objects, suppression of 2,000 oriented boxes, each task's read-out.
 
-``python task_decoding.py`` prints medians in ms with made outputs; ``python task_decoding.py MODEL …`` prints a frame of
+``python task_decoding.py`` prints medians in ms with made outputs; ``python task_decoding.py MODEL …`` a frame of
 1280x720 through the Runtime over the bare engine, both in turns.
 """
 

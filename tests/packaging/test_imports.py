@@ -45,6 +45,8 @@ PARTS = {
     "yolo12edge.__main__": "cli",
     "yolo12edge.data": "reading",
     "yolo12edge.data.augment": "loaders",
+    "yolo12edge.data.augment_classify": "loaders",
+    "yolo12edge.data.pipelines": "loaders",
     "yolo12edge.data.loader": "loaders",
     "yolo12edge.exporters": "exporters",
     "yolo12edge.exporters.area_attention": "exporters",

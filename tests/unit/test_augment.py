@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from yolo12edge.data.augment import (
     AugmentConfig,
-    Labels,
     Picture,
     augmented_picture,
     blend,
@@ -21,6 +20,7 @@ from yolo12edge.data.augment import (
     render,
     translation,
 )
+from yolo12edge.data.objects import Objects
 from yolo12edge.errors import InputError
 
 SIZE = 96
@@ -45,7 +45,7 @@ def painted(first_code, rng, objects=2):
         image[top:bottom, left:right] = colour(first_code + column)
         boxes.append((left, top, right, bottom))
     codes = np.arange(first_code, first_code + objects)
-    return Picture(image, Labels(codes.astype(np.int64), np.array(boxes, np.float32)))
+    return Picture(image, Objects(codes.astype(np.int64), np.array(boxes, np.float32)))
 
 
 def found(image, code):
@@ -108,7 +108,7 @@ def test_turned_boxes_stay_on_their_pixels(seed, mosaic):
 
 @pytest.mark.parametrize("degrees", [0.0, 40.0])
 def test_tiles_meet_without_seam(degrees):
-    white = Picture(np.full((SIZE, SIZE, 3), 255, np.uint8), Labels.concat([]))
+    white = Picture(np.full((SIZE, SIZE, 3), 255, np.uint8), Objects.concat([]))
     for seed in range(20):
         rng = np.random.default_rng(seed)
         tiles = mosaic_tiles([white] * 4, rng, size=SIZE)
@@ -123,7 +123,7 @@ def test_tiles_meet_without_seam(degrees):
 
 
 def test_mosaic_has_four_quadrants():
-    pictures = [Picture(np.full((SIZE, SIZE, 3), 10 + k, np.uint8), Labels.concat([])) for k in range(4)]
+    pictures = [Picture(np.full((SIZE, SIZE, 3), 10 + k, np.uint8), Objects.concat([])) for k in range(4)]
     tiles = mosaic_tiles(pictures, np.random.default_rng(0), size=SIZE)
     canvas = render(tiles, np.eye(3), size=2 * SIZE).image
     x, y = (round(v) for v in tiles[3].matrix[:2, 2])
@@ -179,7 +179,7 @@ def test_flip_twice_is_nothing(horizontal, vertical):
     ],
 )
 def test_candidate_rule(box, kept):
-    labels = Labels(np.array([7]), np.array([box], np.float32)).within(100)
+    labels = Objects(np.array([7]), np.array([box], np.float32)).within(100)
     assert len(labels) == kept
     if kept:
         np.testing.assert_array_equal(labels.boxes[0], np.clip(box, 0, 100).astype(np.float32))
@@ -187,14 +187,14 @@ def test_candidate_rule(box, kept):
 
 def test_thin_boxes_are_dropped_by_aspect():
     boxes = np.array([[0, 0, 300, 2.9], [0, 0, 290, 3.0]], np.float32)
-    labels = Labels(np.arange(2), boxes).within(320)
+    labels = Objects(np.arange(2), boxes).within(320)
     assert labels.class_id.tolist() == [1]
 
 
 def test_mixup_joins_labels_and_blends_about_evenly():
     one = np.ones(1, np.int64)
-    dark = Picture(np.zeros((8, 8, 3), np.uint8), Labels(0 * one, np.array([[0, 0, 8, 8]], np.float32)))
-    light = Picture(np.full((8, 8, 3), 200, np.uint8), Labels(one, np.array([[1, 1, 7, 7]], np.float32)))
+    dark = Picture(np.zeros((8, 8, 3), np.uint8), Objects(0 * one, np.array([[0, 0, 8, 8]], np.float32)))
+    light = Picture(np.full((8, 8, 3), 200, np.uint8), Objects(one, np.array([[1, 1, 7, 7]], np.float32)))
     weights = []
     for seed in range(50):
         mixed = blend(dark, light, np.random.default_rng(seed))
@@ -226,7 +226,7 @@ def test_colour_jitter():
 
 
 def test_no_labels():
-    empty = Picture(np.zeros((SIZE, 60, 3), np.uint8), Labels.concat([]))
+    empty = Picture(np.zeros((SIZE, 60, 3), np.uint8), Objects.concat([]))
     for config in (AugmentConfig(), AugmentConfig(mosaic=0), AugmentConfig(mixup=1, degrees=10)):
         image, labels = run(config, 0, lambda _: empty)
         assert image.shape == (SIZE, SIZE, 3)

@@ -1,9 +1,8 @@
 """Augmentation for training: mosaic, affine, mixup, colour jitter and flips, on NumPy and OpenCV.
 
-Every geometric step is one 3×3 matrix that acts on image and labels alike. Coordinates are continuous: pixel ``i``
-covers ``[i, i + 1]``, so a box around the whole picture is ``(0, 0, width, height)``. The tiles of a mosaic are warped
-straight into the output by the product of their placement and the affine map: the mosaic canvas never exists, and each
-output pixel is interpolated once.
+Every geometric step is one 3×3 matrix that acts on image and objects alike, whatever the task: see ``Objects``. The
+tiles of a mosaic are warped straight into the output by the product of their placement and the affine map: the mosaic
+canvas never exists, and each output pixel is interpolated once.
 """
 
 from __future__ import annotations
@@ -11,26 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
-from ..imaging.letterbox import PAD_VALUE, letterbox_image, plan_letterbox
+from ..imaging.letterbox import PAD_VALUE, Letterbox, letterbox_image, plan_letterbox
+from .objects import Matrix, Objects, map_points, scaling
 
-__all__ = ["AugmentConfig", "Labels", "Picture", "augmented_picture", "letterboxed_picture"]
+__all__ = ["AugmentConfig", "Picture", "augmented_picture", "letterbox_matrix", "letterboxed_picture"]
 
 Image = npt.NDArray[np.uint8]
-Matrix = npt.NDArray[np.float64]
-
-MIN_SIDE = 2.0
-"""A box is dropped when a side is not longer than this, in output pixels."""
-MIN_VISIBLE = 0.1
-"""A box is dropped when not more than this share of its area is left inside the output."""
-MAX_ASPECT = 100.0
-"""A box is dropped when one side is at least this many times the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +38,12 @@ class AugmentConfig:
         shear: Shear along each axis is drawn from ``± shear`` degrees; in [0, 60].
         perspective: Perspective of each axis is drawn from ``± perspective``, per pixel; in [0, 0.001].
         hsv: Gains of hue, saturation and value are drawn from ``1 ± hsv``; each in [0, 1].
-        fliplr: Probability of a left-right flip.
+        fliplr: Probability of a left-right flip. Pictures with keypoints whose mirror images are not known are never
+            mirrored.
         flipud: Probability of an upside-down flip.
+        crop: Smallest share of a picture's area that a crop keeps, in [0.01, 1]; classify only, which has neither
+            mosaic nor mixup nor the affine map. The recipe for ImageNet is 0.08.
+        erasing: Probability that a rectangle is painted over; classify only.
 
     Raises:
         InputError: If a value is outside its range.
@@ -63,6 +59,8 @@ class AugmentConfig:
     hsv: tuple[float, float, float] = (0.015, 0.7, 0.4)
     fliplr: float = 0.5
     flipud: float = 0.0
+    crop: float = 0.25
+    erasing: float = 0.4
 
     def __post_init__(self) -> None:
         upper = {"scale": 0.99, "degrees": 180.0, "shear": 60.0, "perspective": 0.001}
@@ -72,70 +70,24 @@ class AugmentConfig:
             value = getattr(self, field.name)
             limit = upper.get(field.name, 1.0)
             for number in value if field.name == "hsv" else (value,):
-                if not 0.0 <= number <= limit:  # NaN fails this too
-                    raise InputError(f"{field.name} is {value}", expected=f"a number from 0 to {limit:g}")
+                least = 0.01 if field.name == "crop" else 0.0
+                if not least <= number <= limit:  # NaN fails this too
+                    raise InputError(f"{field.name} is {value}", expected=f"a number from {least:g} to {limit:g}")
 
     def without_mosaic(self) -> AugmentConfig:
         """Return the configuration of the last epochs: single pictures, neither tiled nor blended."""
         return replace(self, mosaic=0.0, mixup=0.0)
 
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Labels:
-    """Objects of one picture, in pixels of that picture.
-
-    Attributes:
-        class_id: int64, shape (n,).
-        boxes: float32, shape (n, 4): left, top, right, bottom.
-    """
-
-    class_id: npt.NDArray[np.int64]
-    boxes: npt.NDArray[np.float32]
-
-    def __len__(self) -> int:
-        return len(self.class_id)
-
-    @classmethod
-    def concat(cls, parts: Iterable[Labels]) -> Labels:
-        """Join the labels of several parts that share one coordinate frame, in the order given."""
-        items = list(parts)
-        if not items:
-            return cls(np.zeros(0, np.int64), np.zeros((0, 4), np.float32))
-        return cls(
-            np.concatenate([item.class_id for item in items]),
-            np.concatenate([item.boxes for item in items]),
-        )
-
-    def select(self, mask: npt.NDArray[np.bool_]) -> Labels:
-        """Keep the objects where ``mask``, shape (n,), is true."""
-        return Labels(self.class_id[mask], self.boxes[mask])
-
-    def transform(self, matrix: Matrix) -> Labels:
-        """Map the labels by a 3×3 matrix; a box becomes the upright box around its mapped corners."""
-        corners = self.boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]].reshape(-1, 2)
-        mapped = map_points(matrix, corners).reshape(-1, 4, 2)
-        return Labels(self.class_id, np.concatenate([mapped.min(1), mapped.max(1)], axis=1).astype(np.float32))
-
-    def within(self, size: int) -> Labels:
-        """Clip to a square picture of side ``size`` and drop what is not worth learning.
-
-        A box stays if, after clipping, both sides exceed ``MIN_SIDE`` pixels, more than ``MIN_VISIBLE`` of its area
-        is left and its aspect is below ``MAX_ASPECT``.
-        """
-        clipped = self.boxes.clip(0, size)
-        width, height = (clipped[:, 2:] - clipped[:, :2]).T
-        full_width, full_height = (self.boxes[:, 2:] - self.boxes[:, :2]).T
-        keep = (width > MIN_SIDE) & (height > MIN_SIDE)
-        keep &= width * height > MIN_VISIBLE * full_width * full_height
-        keep &= np.maximum(width, height) < MAX_ASPECT * np.minimum(width, height)
-        return Labels(self.class_id, clipped).select(keep)
+    def without_flips(self) -> AugmentConfig:
+        """Return the configuration for pictures whose mirror images would have wrong labels."""
+        return replace(self, fliplr=0.0, flipud=0.0)
 
 
 class Picture(NamedTuple):
-    """An image, uint8 (H, W, 3), and the labels in its pixels."""
+    """An image, uint8 (H, W, 3), and the objects in its pixels."""
 
     image: Image
-    labels: Labels
+    labels: Objects
 
 
 class Tile(NamedTuple):
@@ -143,12 +95,6 @@ class Tile(NamedTuple):
 
     picture: Picture
     matrix: Matrix
-
-
-def map_points(matrix: Matrix, points: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Map points, shape (n, 2), by a 3×3 matrix, perspective division included."""
-    mapped: npt.NDArray[np.float64] = points @ matrix[:, :2].T + matrix[:, 2]
-    return mapped[:, :2] / mapped[:, 2:]
 
 
 def translation(x: float, y: float) -> Matrix:
@@ -210,7 +156,7 @@ def render(tiles: Iterable[Tile], matrix: Matrix, *, size: int) -> Picture:
         total = matrix @ tile.matrix
         _warp_into(image, tile.picture.image, total)
         labels.append(tile.picture.labels.transform(total))
-    return Picture(image, Labels.concat(labels).within(size))
+    return Picture(image, Objects.concat(labels).within(size))
 
 
 def _warp_into(target: Image, source: Image, matrix: Matrix) -> None:
@@ -242,7 +188,7 @@ def blend(first: Picture, second: Picture, rng: np.random.Generator) -> Picture:
     """Mix two pictures of one size by a weight from Beta(32, 32) and join their labels (mixup, arXiv:1710.09412)."""
     weight = float(rng.beta(32.0, 32.0))
     image = cv2.addWeighted(first.image, weight, second.image, 1.0 - weight, 0.0)
-    return Picture(np.asarray(image, np.uint8), Labels.concat([first.labels, second.labels]))
+    return Picture(np.asarray(image, np.uint8), Objects.concat([first.labels, second.labels]))
 
 
 def jitter_colour(image: Image, gains: tuple[float, float, float], rng: np.random.Generator) -> Image:
@@ -270,8 +216,13 @@ def flip(picture: Picture, *, horizontal: bool, vertical: bool) -> Picture:
 def letterboxed_picture(picture: Picture, *, size: int) -> Picture:
     """Letterbox a picture to a square without augmentation, exactly as the Runtime's preprocessing does."""
     letterbox = plan_letterbox(picture.image.shape[:2], (size, size))
-    labels = Labels(picture.labels.class_id, letterbox.to_network(picture.labels.boxes))
-    return Picture(letterbox_image(picture.image, letterbox), labels)
+    return Picture(letterbox_image(picture.image, letterbox), picture.labels.transform(letterbox_matrix(letterbox)))
+
+
+def letterbox_matrix(letterbox: Letterbox) -> Matrix:
+    """Return the matrix that maps pixels of the source to those of the network's input."""
+    (height, width), (new_height, new_width) = letterbox.source_hw, letterbox.resized_hw
+    return translation(letterbox.pad_left, letterbox.pad_top) @ scaling(new_width / width, new_height / height)
 
 
 def augmented_picture(

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from ..errors import DatasetError
+from ..errors import DatasetError, InputError
+from ..keypoints import KeypointSpec
+from ..manifest import TASKS, Task
 from .labels import decode_text
 
 __all__ = ["Description", "read_description"]
 
 _MAX_BYTES = 1 << 20
 _MAX_DEPTH = 16
+_POINT_KEYS = ("kpt_shape", "kpt_names", "flip_idx", "skeleton")
 _EMPTY = ("", "~", "null", "Null", "NULL")  # what `test:` without a value may look like
 
 
@@ -25,12 +28,18 @@ class Description:
         class_names: Names by class index; empty if a COCO file has to say them.
         splits: Sources of each split as written: folders, list files or one COCO file.
         images: Folder of the images of each split, for COCO files.
+        task: What the labels are for, if it says so.
+        keypoints: The keypoints of an object, if it says so.
+        multi_label: Whether a picture may have several classes; of classification.
     """
 
     root: str
     class_names: tuple[str, ...]
     splits: dict[str, tuple[str, ...]]
     images: dict[str, str] = field(default_factory=dict)
+    task: Task | None = None
+    keypoints: KeypointSpec | None = None
+    multi_label: bool = False
 
 
 def read_description(path: Path) -> Description:
@@ -57,7 +66,67 @@ def read_description(path: Path) -> Description:
     if not isinstance(root, str) or "\0" in root:
         raise DatasetError(f"{path}: `path` is {root!r:.80}", expected="one folder")
     root = "" if root in _EMPTY else root
-    return Description(root, _class_names(content, path), splits, _image_folders(content, splits, path))
+    return Description(
+        root,
+        _class_names(content, path),
+        splits,
+        _image_folders(content, splits, path),
+        _task(content, path),
+        _keypoints(content, path),
+        _flag(content, "multi_label", path),
+    )
+
+
+def _task(content: dict[str, Any], path: Path) -> Task | None:
+    task = content.get("task", "")
+    if task in _EMPTY:
+        return None
+    if task not in TASKS:
+        raise DatasetError(f"{path}: `task` is {task!r:.80}", expected=f"one of {', '.join(TASKS)}")
+    return cast("Task", task)
+
+
+def _flag(content: dict[str, Any], key: str, path: Path) -> bool:
+    value = content.get(key, "")
+    if value in _EMPTY or str(value).lower() == "false":
+        return False
+    if str(value).lower() != "true":
+        raise DatasetError(f"{path}: `{key}` is {value!r:.80}", expected="true or false")
+    return True
+
+
+def _keypoints(content: dict[str, Any], path: Path) -> KeypointSpec | None:
+    """Read `kpt_shape`, and with it `kpt_names`, `flip_idx` and `skeleton`; points count from 0."""
+    import msgspec
+
+    given = {key: value for key, value in content.items() if key in _POINT_KEYS and value not in _EMPTY}
+    if not given:
+        return None
+    shape = given.get("kpt_shape")
+    if not isinstance(shape, list) or len(shape) != 2:
+        shown = "is missing" if shape is None else f"is {shape!r:.80}"
+        raise DatasetError(
+            f"{path}: `kpt_shape` {shown}", expected="[number of keypoints, 3], or 2 without a visibility"
+        )
+    names = given.get("kpt_names", [])
+    if isinstance(names, dict) and len(names) == 1:  # names by class, which all have the same
+        names = next(iter(names.values()))
+    about = {
+        "count": shape[0],
+        "dimensions": shape[1],
+        "names": names,
+        "flip": given.get("flip_idx", []),
+        "skeleton": given.get("skeleton", []),
+    }
+    try:
+        for key in ("count", "dimensions"):
+            about[key] = int(about[key])
+        return msgspec.convert(about, KeypointSpec, strict=False)  # numbers are text here
+    except (msgspec.ValidationError, InputError, ValueError, TypeError) as error:
+        listed = ", ".join(f"`{key}`" for key in given)
+        raise DatasetError(
+            f"{path}: {listed}: {error}", expected="`kpt_shape: [17, 3]`, and lists that fit it"
+        ) from error
 
 
 def _class_names(content: dict[str, Any], path: Path) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Label lines in YOLO's form, ``class centre-x centre-y width height``, read into arrays and problems."""
+"""Label files, a line an object: the class and what the task's ``LabelForm`` reads, made into arrays and problems."""
 
 from __future__ import annotations
 
@@ -7,24 +7,17 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = [
-    "OVERSHOOT",
-    "Labels",
-    "Problem",
-    "decode_text",
-    "fit_box",
-    "lines_of",
-    "parse_labels",
-    "read_labels",
-]
+from ..keypoints import KeypointSpec
+from .form_detect import FORM as BOXES
+from .form_segment import Rings
+from .label_form import OVERSHOOT, LabelForm, Shape
 
-OVERSHOOT = 1e-3
-"""How far a box may reach out of its image, as a share of the side, and still be clipped and used."""
+__all__ = ["OVERSHOOT", "Labels", "Problem", "decode_text", "lines_of", "parse_labels", "read_labels"]
 
 _ROUNDING = 5e-6  # what writing six decimals can do to an edge; clipped without a word
 _MAX_BYTES = 32 << 20
@@ -54,25 +47,41 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labels:
-    """The objects of one image.
+    """The objects of one image; everything is in shares of the image's sides.
 
     Attributes:
         class_id: int64 (n,).
-        boxes: float32 (n, 4), left, top, right, bottom as shares of the image's sides, in [0, 1].
+        boxes: float32 (n, 4), left, top, right, bottom, in [0, 1]: around polygons and oriented boxes; all of the image
+            for a class of the image.
         problems: What was wrong; lines with an error have no object here.
+        polygons: Of each object its rings, float32 (m, 2), in [0, 1]; None unless the task is segment.
+        keypoints: float32 (n, K, 3), x, y, visibility 0, 1 or 2; None unless the task is pose.
+        corners: float32 (n, 4, 2) of oriented boxes, which may lie out of the image; None unless the task is obb.
     """
 
     class_id: npt.NDArray[np.int64]
     boxes: npt.NDArray[np.float32]
     problems: tuple[Problem, ...] = ()
+    polygons: tuple[Rings, ...] | None = None
+    keypoints: npt.NDArray[np.float32] | None = None
+    corners: npt.NDArray[np.float32] | None = None
 
     @classmethod
-    def build(cls, objects: Iterable[tuple[int, tuple[float, ...]]], problems: Iterable[Problem] = ()) -> Labels:
-        """Make labels from (class, box) pairs."""
+    def build(
+        cls,
+        objects: Iterable[tuple[int, Shape]],
+        problems: Iterable[Problem] = (),
+        *,
+        form: LabelForm = BOXES,
+        keypoints: KeypointSpec | None = None,
+    ) -> Labels:
+        """Make labels of (class, shape) pairs in a task's form."""
         pairs = list(objects)
+        shapes = [shape for _, shape in pairs]
         class_id = np.array([class_id for class_id, _ in pairs], np.int64)
-        boxes = np.array([box for _, box in pairs], np.float32).reshape(-1, 4)
-        return cls(class_id, boxes, tuple(problems))
+        boxes = np.array([shape.box for shape in shapes], np.float32).reshape(-1, 4)
+        more: dict[str, Any] = {} if form.field is None else {form.field: form.gather(shapes, keypoints)}
+        return cls(class_id, boxes, tuple(problems), **more)
 
 
 def decode_text(data: bytes) -> str:
@@ -87,107 +96,74 @@ def lines_of(text: str) -> list[str]:
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
-def read_labels(path: Path, *, num_classes: int) -> Labels:
+def read_labels(
+    path: Path, *, num_classes: int, form: LabelForm = BOXES, keypoints: KeypointSpec | None = None
+) -> Labels:
     """Read a label file; a missing one means an image without objects.
 
     Args:
         path: The ``.txt`` file.
         num_classes: Class indices run from 0 to this, exclusive.
+        form: What a line holds.
+        keypoints: Which keypoints it holds, if any.
     """
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise OSError(f"more than {_MAX_BYTES >> 20} MiB, which no label file needs")
         data = path.read_bytes()
     except FileNotFoundError:
-        return Labels.build(())
+        return Labels.build((), form=form, keypoints=keypoints)
     except OSError as error:
-        return Labels.build((), [Problem("error", path, None, f"cannot be read: {error.strerror or error}")])
-    return parse_labels(decode_text(data), path, num_classes=num_classes)
+        problem = Problem("error", path, None, f"cannot be read: {error.strerror or error}")
+        return Labels.build((), [problem], form=form, keypoints=keypoints)
+    return parse_labels(decode_text(data), path, num_classes=num_classes, form=form, keypoints=keypoints)
 
 
-def parse_labels(text: str, path: Path, *, num_classes: int) -> Labels:
+def parse_labels(
+    text: str, path: Path, *, num_classes: int, form: LabelForm = BOXES, keypoints: KeypointSpec | None = None
+) -> Labels:
     """Read label lines. Never raises: whatever is wrong becomes a problem with its line.
 
     Args:
         text: The lines.
         path: Where they are from, for the problems.
         num_classes: Class indices run from 0 to this, exclusive.
+        form: What a line holds.
+        keypoints: Which keypoints it holds, if any.
     """
-    objects: dict[tuple[int, tuple[float, ...]], int] = {}  # object → its line; the order is the file's
+    objects: list[tuple[int, Shape]] = []
+    lines: dict[tuple[Any, ...], int] = {}  # object → its line
     problems: list[Problem] = []
     for number, line in enumerate(lines_of(text), start=1):
         tokens = line.split()
         if not tokens:
             continue
         try:
-            class_id, box, overshoot = _parse_line(tokens, num_classes)
+            class_id, shape = _parse_line(tokens, num_classes, form, keypoints)
         except ValueError as error:
             problems.append(Problem("error", path, number, str(error)))
             continue
-        if overshoot > _ROUNDING:
-            problems.append(
-                Problem("warning", path, number, f"the box reaches {overshoot:.5f} out of the image; it is clipped")
-            )
-        first = objects.setdefault((class_id, box), number)
-        if first != number:
+        if shape.overshoot > _ROUNDING:
+            message = f"{form.noun} reaches {shape.overshoot:.5f} out of the image; it is clipped"
+            problems.append(Problem("warning", path, number, message))
+        first = lines.setdefault((class_id, shape.key), number)
+        if first == number:
+            objects.append((class_id, shape))
+        else:
             problems.append(Problem("warning", path, number, f"the same object as line {first}; it is counted once"))
-    return Labels.build(objects, problems)
+    return Labels.build(objects, problems, form=form, keypoints=keypoints)
 
 
-def _parse_line(tokens: list[str], num_classes: int) -> tuple[int, tuple[float, ...], float]:
-    """Return class, box and how far the box reached out of the image; ValueError says what is wrong."""
-    if len(tokens) != 5:
-        raise ValueError(_count_message(tokens))
+def _parse_line(
+    tokens: list[str], num_classes: int, form: LabelForm, keypoints: KeypointSpec | None
+) -> tuple[int, Shape]:
+    """Return class and shape; ValueError says what is wrong."""
     values = [_number(token) for token in tokens]
     if not values[0].is_integer():
         raise ValueError(f"class {_shown(tokens[0])} is not a whole number")
     if not 0 <= values[0] < num_classes:
         raise ValueError(f"class {values[0]:.0f} is out of range; the dataset names classes 0 to {num_classes - 1}")
-    return (int(values[0]), *fit_box(*values[1:]))
-
-
-def fit_box(
-    x: float, y: float, width: float, height: float, *, tolerance: float = OVERSHOOT
-) -> tuple[tuple[float, ...], float]:
-    """Turn a normalised centre box into clipped corners.
-
-    Args:
-        x: Centre, as a share of the image's width.
-        y: Centre, as a share of the image's height.
-        width: Width, as a share of the image's width.
-        height: Height, as a share of the image's height.
-        tolerance: How far it may reach out of the image.
-
-    Returns:
-        (left, top, right, bottom) in [0, 1], and how far the box reached out of the image.
-
-    Raises:
-        ValueError: If it has no area or reaches out of the image by more than the tolerance.
-    """
-    if width <= 0 or height <= 0:
-        raise ValueError(f"the box has no area: width {width:g}, height {height:g}")
-    corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-    overshoot = max(0.0, -corners[0], -corners[1], corners[2] - 1, corners[3] - 1)
-    if overshoot > tolerance:
-        edges = ", ".join(f"{value:g}" for value in corners)
-        hint = "; these look like pixels, labels are shares of the image's sides" if max(corners) > 2 else ""
-        raise ValueError(f"the box reaches out of the image: left, top, right, bottom = {edges}{hint}")
-    left, top, right, bottom = (min(1.0, max(0.0, value)) for value in corners)
-    # Widths below float32's resolution near 1 collapse to no area when stored.
-    if np.float32(right) <= np.float32(left) or np.float32(bottom) <= np.float32(top):
-        raise ValueError(f"the box has no area inside the image: width {width:g}, height {height:g}")
-    return (left, top, right, bottom), overshoot
-
-
-def _count_message(tokens: list[str]) -> str:
-    expected = "expected 5: class, centre x, centre y, width, height"
-    if len(tokens) >= 7 and len(tokens) % 2 == 1:
-        corners = (len(tokens) - 1) // 2
-        what = "a polygon or an oriented box" if corners == 4 else "a polygon"
-        return f"{len(tokens)} values, {what} of {corners} points; detection takes boxes, {expected}"
-    if len(tokens) > 7:
-        return f"{len(tokens)} values, as keypoint labels have; detection takes boxes, {expected}"
-    return f"{len(tokens)} values, {expected}"
+    return int(values[0]), form.parse(values[1:], keypoints)
 
 
 def _number(token: str) -> float:

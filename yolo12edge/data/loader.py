@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -22,13 +22,26 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import InputError
 from ..imaging.images import read_image
-from ..imaging.letterbox import plan_letterbox
-from .augment import AugmentConfig, Labels, Picture, augmented_picture, letterboxed_picture
+from ..keypoints import KeypointSpec
+from ..manifest import Task
+from .augment import AugmentConfig, Picture
+from .forms import FORMS
+from .objects import Objects, scaling
+from .pipelines import PIPELINES
 
 if TYPE_CHECKING:
     from .dataset import Sample
 
-__all__ = ["Batch", "DetectionDataset", "EpochSampler", "Item", "collate", "train_loader", "val_loader"]
+__all__ = [
+    "Batch",
+    "DetectionDataset",
+    "EpochSampler",
+    "Item",
+    "PictureDataset",
+    "collate",
+    "train_loader",
+    "val_loader",
+]
 
 Cache = Literal["auto", "ram", "none"]
 
@@ -37,7 +50,16 @@ RAM_CACHE_SHARE = 0.8
 
 
 class Item(NamedTuple):
-    """One picture: image uint8 (3, H, W) RGB, class_id int64 (n,), boxes float32 (n, 4) xyxy in network pixels."""
+    """One picture.
+
+    Attributes:
+        image: uint8 (3, H, W), RGB.
+        class_id: int64 (n,).
+        boxes: float32 (n, 4), left, top, right, bottom in network pixels.
+        masks: int16 (H / 4, W / 4); segment only, as the next two are of their tasks only. See ``Batch``.
+        keypoints: float32 (n, K, 3).
+        obb: float32 (n, 5).
+    """
 
     image: Tensor
     class_id: Tensor
@@ -56,7 +78,8 @@ class Batch(NamedTuple):
         class_id: int64 (n,).
         boxes: float32 (n, 4), left, top, right, bottom in pixels of the network's input. Of oriented boxes their
             upright hulls; of classify the whole picture, once for each of its classes.
-        masks: int16 (B, H / 4, W / 4): 0 is background, k the k-th object of that image, from 1; segment only.
+        masks: int16 (B, H / 4, W / 4): 0 is background, k the k-th object of that image, from 1; small objects lie on
+            top of large ones, and may hide them; segment only.
         keypoints: float32 (n, K, 3), x, y in pixels and visibility 0, 1 or 2; pose only.
         obb: float32 (n, 5), centre x, centre y, width, height in pixels, angle in radians; obb only.
     """
@@ -78,16 +101,28 @@ def collate(items: Sequence[Item]) -> Batch:
         torch.repeat_interleave(torch.arange(len(items)), counts),
         torch.cat([item.class_id for item in items]),
         torch.cat([item.boxes for item in items]),
+        _joined(torch.stack, [item.masks for item in items]),
+        _joined(torch.cat, [item.keypoints for item in items]),
+        _joined(torch.cat, [item.obb for item in items]),
     )
 
 
-class DetectionDataset(Dataset[Item]):
-    """Labelled pictures at the network's size, augmented for training or letterboxed for validation.
+def _joined(join: Callable[[list[Tensor]], Tensor], parts: Sequence[Tensor | None]) -> Tensor | None:
+    """Join what all items have; None where they have none."""
+    given = [part for part in parts if part is not None]
+    return join(given) if given else None
+
+
+class PictureDataset(Dataset[Item]):
+    """Labelled pictures of any task at the network's size, augmented for training or as the Runtime sees them.
 
     Args:
-        samples: Pictures with normalised boxes.
+        samples: Pictures with their labels, of one task.
         image_size: Side of the square output in pixels.
-        augment: How to augment; None letterboxes only, as the Runtime does.
+        task: Which.
+        keypoints: The keypoints of an object; needed for pose.
+        augment: How to augment; None does only what the Runtime does, which is the letterbox or, for classify, cutting
+            out the middle.
         seed: Seed of every random choice; not negative.
         cache: Keep the decoded, resized pictures in memory: ``"ram"`` always, ``"none"`` never, ``"auto"`` if they
             fit in 30 % of the memory that is free. Pictures are decoded when the dataset is made, so that worker
@@ -104,6 +139,8 @@ class DetectionDataset(Dataset[Item]):
         samples: Sequence[Sample],
         *,
         image_size: int,
+        task: Task = "detect",
+        keypoints: KeypointSpec | None = None,
         augment: AugmentConfig | None = None,
         seed: int = 0,
         cache: Cache = "auto",
@@ -115,13 +152,21 @@ class DetectionDataset(Dataset[Item]):
             raise InputError(f"image_size is {image_size}", expected="a positive number of pixels")
         if seed < 0:
             raise InputError(f"seed is {seed}", expected="0 or more")
+        if task == "pose" and keypoints is None:
+            raise InputError("the keypoints of the pictures are not given", expected="those of the dataset")
+        if augment is not None and keypoints is not None and not keypoints.flip:
+            augment = augment.without_flips()
         self.samples = list(samples)
         self.image_size = image_size
+        self.task = task
+        self.keypoints = keypoints
         self.augment = augment
+        self._form = FORMS[task]
+        self._pipeline = PIPELINES[task]
         self.seed = seed
         self.close_mosaic_from = close_mosaic_from
         self._images: list[npt.NDArray[np.uint8]] | None = None
-        if _should_cache(cache, needed=len(self.samples) * image_size**2 * 3):
+        if _should_cache(cache, needed=int(len(self.samples) * image_size**2 * 3 * self._pipeline.share)):
             with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
                 self._images = list(pool.map(self._read, range(len(self.samples))))
 
@@ -139,10 +184,10 @@ class DetectionDataset(Dataset[Item]):
         if not 0 <= index < len(self):
             raise IndexError(f"index {index} of a dataset of {len(self)} pictures")
         if self.augment is None:
-            picture = letterboxed_picture(self._load(index), size=self.image_size)
+            picture = self._pipeline.plain(self._load(index), size=self.image_size)
         else:
             closed = self.close_mosaic_from is not None and epoch >= self.close_mosaic_from
-            picture = augmented_picture(
+            picture = self._pipeline.augmented(
                 self._load,
                 index,
                 count=len(self),
@@ -150,27 +195,29 @@ class DetectionDataset(Dataset[Item]):
                 config=self.augment.without_mosaic() if closed else self.augment,
                 rng=np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(epoch, index))),
             )
+        targets = self._form.targets(picture.labels, self.image_size)
         return Item(
             torch.from_numpy(np.ascontiguousarray(picture.image.transpose(2, 0, 1))),
             torch.from_numpy(picture.labels.class_id.astype(np.int64)),
             torch.from_numpy(picture.labels.boxes.astype(np.float32)),
+            **{name: torch.from_numpy(array) for name, array in targets.items()},
         )
 
     def _load(self, index: int) -> Picture:
         sample = self.samples[index]
         image = self._read(index) if self._images is None else self._images[index]
         height, width = image.shape[:2]
-        boxes = sample.boxes * np.array([width, height, width, height], np.float32)
-        return Picture(image, Labels(sample.class_id, boxes))
+        part = None if self._form.field is None else self._form.part(getattr(sample, self._form.field), self.keypoints)
+        return Picture(image, Objects(sample.class_id, sample.boxes, part).transform(scaling(width, height)))
 
     def _read(self, index: int) -> npt.NDArray[np.uint8]:
-        """Decode a picture to RGB with its long side at ``image_size``, interpolated as the Runtime does."""
-        image = read_image(self.samples[index].image)
-        size = self.image_size
-        height, width = plan_letterbox(image.shape[:2], (size, size)).resized_hw
-        if (height, width) != image.shape[:2]:
-            image = np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
+        """Decode a picture to RGB, at the size that it is kept at."""
+        keep = self._pipeline.keep_plain if self.augment is None else self._pipeline.keep
+        image = keep(read_image(self.samples[index].image), self.image_size)
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+DetectionDataset = PictureDataset
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -229,7 +276,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
 
 def train_loader(
-    dataset: DetectionDataset, *, batch_size: int, workers: int, rank: int = 0, world_size: int = 1, pin: bool = False
+    dataset: PictureDataset, *, batch_size: int, workers: int, rank: int = 0, world_size: int = 1, pin: bool = False
 ) -> DataLoader[Item]:
     """Return the loader of training: shuffled by epoch; its sampler is an ``EpochSampler``.
 
@@ -248,14 +295,14 @@ def train_loader(
 
 
 def val_loader(
-    dataset: DetectionDataset, *, batch_size: int, workers: int, rank: int = 0, world_size: int = 1, pin: bool = False
+    dataset: PictureDataset, *, batch_size: int, workers: int, rank: int = 0, world_size: int = 1, pin: bool = False
 ) -> DataLoader[Item]:
     """Return the loader of validation: in order, each picture exactly once; arguments as of ``train_loader``."""
     return _loader(dataset, batch_size, workers, rank, world_size, pin, shuffle=False)
 
 
 def _loader(
-    dataset: DetectionDataset, batch_size: int, workers: int, rank: int, world_size: int, pin: bool, *, shuffle: bool
+    dataset: PictureDataset, batch_size: int, workers: int, rank: int, world_size: int, pin: bool, *, shuffle: bool
 ) -> DataLoader[Item]:
     sampler = EpochSampler(
         len(dataset), batch_size=batch_size, shuffle=shuffle, seed=dataset.seed, rank=rank, world_size=world_size

@@ -92,11 +92,11 @@ def check_dataset(
     """Look at every image and every label of a dataset.
 
     Errors are: a split that is missing or empty, an image that is missing, unreadable or cut off, a label
-    line that is no box of a class, and a split of which no image has a label file. Warnings are: a box that
-    reaches out of its image by less than 0.1 % (it is clipped), an object that is labelled twice (it counts
-    once), an image that is there twice, also where one is in the training and the other in the validation
-    split (which makes the measured accuracy too good), label files without image or images without label
-    file, and classes without an object.
+    line that is none of the dataset's task, a class folder without a picture, and a split of which no image has a label
+    file. Warnings are: a label that reaches out of its image by less than 0.1 % (it is clipped), an object that is
+    labelled twice (it counts once), an image that is there twice, also where one is in the training and the other in
+    the validation split (which makes the measured accuracy too good), label files without image or images without label
+    file, classes without an object, and keypoints whose mirror images are not known.
 
     Args:
         dataset: What to check.
@@ -135,6 +135,9 @@ def check_dataset(
             statistics[split] = _statistics(labels, sizes, len(dataset.class_names))
     problems += _strays(dataset, splits)
     problems += _unused_classes(dataset, statistics)
+    if dataset.keypoints is not None and not dataset.keypoints.flip:
+        message = "there is no `flip_idx`, the mirror image of each keypoint: training will not mirror pictures"
+        problems.append(Problem("warning", dataset.path, None, message))
     return DatasetReport(dataset.path, tuple(problems), statistics)
 
 
@@ -208,11 +211,13 @@ def _label_problems(
     sizes: Sequence[tuple[int, int] | None],
 ) -> list[Problem]:
     problems = [*dataset.unplaced(split), *(problem for entry in labels for problem in entry.problems)]
+    if split in dataset.classes:
+        return problems
     if split in dataset.coco:
         from .coco import read_coco
 
         source = dataset.coco[split]
-        coco = read_coco(source.annotations)
+        coco = read_coco(source.annotations, form=dataset.form)
         said = {source.images / name: size for name, size in coco.sizes.items()}
         for image, size in zip(images, sizes, strict=True):
             told = said[image]
@@ -255,6 +260,8 @@ def _statistics(labels: Sequence[Labels], sizes: Sequence[tuple[int, int] | None
 
 def _strays(dataset: Dataset, splits: Iterable[str]) -> list[Problem]:
     """Label files that no image of any split belongs to, in the folders of splits that are folders."""
+    if dataset.classes:
+        return []
     expected = {label_path(image) for images in dataset.splits.values() for image in images}
     folders = {
         label_path(image).parent

@@ -1,0 +1,50 @@
+"""Labels of detection: upright boxes, ``class centre-x centre-y width height``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy.typing as npt
+
+from ..keypoints import KeypointSpec
+from .label_form import CocoObject, LabelForm, Shape, fit_box
+from .objects import Objects
+
+__all__ = ["FORM"]
+
+
+def parse(values: Sequence[float], keypoints: KeypointSpec | None) -> Shape:
+    """Read centre, width and height."""
+    if len(values) != 4:
+        raise ValueError(_count_message(len(values) + 1))
+    box, overshoot = fit_box(*values)
+    return Shape(box, (), overshoot)
+
+
+def _count_message(count: int) -> str:
+    expected = "expected 5: class, centre x, centre y, width, height"
+    if count >= 7 and count % 2 == 1:
+        corners = (count - 1) // 2
+        what, task = ("a polygon or an oriented box", "segment or obb") if corners == 4 else ("a polygon", "segment")
+        return f"{count} values, {what} of {corners} points (task {task}); detection takes boxes, {expected}"
+    if count > 7:
+        return f"{count} values, as keypoint labels have (task pose); detection takes boxes, {expected}"
+    return f"{count} values, {expected}"
+
+
+def of_coco(annotation: CocoObject, keypoints: KeypointSpec | None) -> Shape:
+    """Take the bbox."""
+    return annotation.box()
+
+
+def no_value(*_: Any) -> None:
+    """Boxes say it all."""
+
+
+def no_targets(objects: Objects, size: int) -> Mapping[str, npt.NDArray[Any]]:
+    """Boxes and classes are learnt for every task."""
+    return {}
+
+
+FORM = LabelForm("detect", None, "the box", parse, of_coco, no_value, no_value, no_targets)

@@ -14,6 +14,7 @@ import pytest
 from yolo12edge import Runtime
 from yolo12edge.artifact import Artifact
 from yolo12edge.errors import BackendError
+from yolo12edge.runtimes.coreml_library import macos_version
 from yolo12edge.thresholds import Thresholds
 
 pytestmark = pytest.mark.coreml
@@ -94,6 +95,26 @@ def test_the_package_runs_alone_and_auto_says_where(artifact, scene_frames):
     with Runtime(artifact.path / "model.mlpackage") as alone:
         assert "(ALL" in alone.device
         assert len(alone(scene_frames[0])) >= 0
+
+
+def test_each_function_of_a_package_gives_the_numbers_of_its_artifact(mac, tiny_checkpoint, tmp_path, scene_frames):
+    from yolo12edge.exporters import coreml_from_onnx, coreml_sizes, onnx_from_checkpoint
+    from yolo12edge.exporters.coreml_package import CoremlForm
+
+    if (macos_version() or ()) < (15,):
+        pytest.skip("functions need macOS 15")
+    artifacts = []
+    for size in (96, 64):
+        onnx = onnx_from_checkpoint(tiny_checkpoint, tmp_path / f"onnx-{size}", image_size=size)
+        form = CoremlForm(precision="fp32", target="iOS18")
+        artifacts.append(coreml_from_onnx(onnx, tmp_path / f"coreml-{size}", form))
+    package = coreml_sizes(artifacts, tmp_path / "sizes.mlpackage")
+    for source, artifact in zip((package, package / "size_64x64"), artifacts, strict=True):
+        with Runtime(source, device="cpu") as found, Runtime(artifact, device="cpu") as expected:
+            feeds = {found.manifest.input.name: found.preprocessor(scene_frames[0])[0]}
+            numbers = found.infer(feeds)
+            for name, value in expected.infer(feeds).items():
+                np.testing.assert_allclose(numbers[name], value, rtol=1e-4, atol=1e-3)
 
 
 LINGER = """

@@ -118,7 +118,10 @@ class ClassifyMetrics:
 
     def columns(self) -> dict[str, float]:
         """Return the numbers that a table of epochs has, by the names of its columns."""
-        return {name: getattr(self, name) for name in ("top1", "top5", "ap", "precision", "recall", "f1")}
+        first = ("map", "top1", "top5") if self.multi_label else ("top1", "top5", "map")
+        values = {"map": self.ap, "top1": self.top1, "top5": self.top5}
+        shares = {"precision": self.precision, "recall": self.recall, "f1": self.f1}
+        return {**{name: values[name] for name in first}, **shares}
 
     @property
     def counted(self) -> str:

@@ -64,7 +64,8 @@ def object_keypoint_similarity(
         Shape (n, m), 0 to 1.
     """
     result = np.zeros((len(found), len(labelled)))
-    width_height = (boxes[:, 2:] - boxes[:, :2]).astype(np.float64)
+    corner = boxes[:, :2].astype(np.float64)
+    width_height = boxes[:, 2:].astype(np.float64) - corner
     area = _FILLED * np.maximum(width_height, 0).prod(1) + np.spacing(1)
     for index, points in enumerate(labelled):
         known = points[:, 2] > 0
@@ -72,7 +73,7 @@ def object_keypoint_similarity(
             apart = found[:, known, :2] - points[known, :2]
         else:
             known = np.ones(len(points), np.bool_)
-            low, high = boxes[index, :2] - width_height[index], boxes[index, :2] + 2 * width_height[index]
+            low, high = corner[index] - width_height[index], corner[index] + 2 * width_height[index]
             apart = np.maximum(low - found[:, :, :2], 0) + np.maximum(found[:, :, :2] - high, 0)
         error = (apart**2).sum(2) / (2 * sigmas[known]) ** 2 / area[index] / 2
         result[:, index] = np.exp(-error).mean(1)

@@ -33,57 +33,82 @@ __all__ = [
 
 # Okabe and Ito's colours, which stay apart for colour-blind readers
 _CLASS_COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#7a5195", "#8c6d31", "#5c6b73")
+_LOSSES = {
+    "box": "Box loss (overlap)",
+    "cls": "Class loss (cross entropy)",
+    "dfl": "Edge distribution loss (DFL)",
+    "mask": "Mask loss (cross entropy)",
+    "keypoint": "Keypoint loss (similarity)",
+    "visibility": "Visibility loss (cross entropy)",
+}
+# of ``Metrics.columns``, what a run is known by first
+_ACCURACY = {
+    "top1": "top-1",
+    "map": "mean AP",
+    "ap": "AP50-95",
+    "ap50": "AP50",
+    "ap75": "AP75",
+    "box_ap": "box AP50-95",
+    "box_ap50": "box AP50",
+    "top5": "top-5",
+}
 _MAX_NAMED_CURVES = 9  # more cannot be told apart; then all are grey under the mean
 
 
 def plot_training_curves(history: Path | Iterable[Mapping[str, Any]], out: Path) -> None:
-    """Draw losses, average precision and learning rate over the epochs.
+    """Draw losses, accuracy and learning rate over the epochs.
 
     Args:
-        history: A CSV file, or rows, with ``epoch`` and any of ``train/box``, ``train/cls``,
-            ``train/dfl``, the same with ``val/``, ``val/ap``, ``val/ap50``, ``val/ap75`` and
-            ``lr``. Empty cells are skipped, and several rows of one epoch are one point.
+        history: A CSV file, or rows, with ``epoch`` and any of: losses as ``train/box`` and ``val/box``; accuracy as
+            ``Metrics.columns`` names it, with ``val/`` before; ``lr``. Empty cells are skipped, and several rows of one
+            epoch are one point.
         out: The PNG file.
 
     Raises:
         InputError: If the history has no row with an epoch.
     """
     series = _read_history(history)
-    with saved_figure(out, size=(13.5, 7.2)) as figure:
+    losses = [name.removeprefix("train/") for name in series if name.startswith("train/")]
+    columns = 3 if len(losses) <= 3 else 4
+    rows = -(-(len(losses) + 3) // columns)
+    with saved_figure(out, size=(4.5 * columns, 3.6 * rows)) as figure:
         headline(figure, "Training")
-        axes = figure.subplots(2, 3).ravel()
-        losses = (("box", "Box loss (CIoU)"), ("cls", "Class loss (BCE)"), ("dfl", "Edge distribution loss (DFL)"))
-        for axis, (name, title) in zip(axes, losses, strict=False):
+        axes = list(figure.subplots(rows, columns, squeeze=False).ravel())
+        for axis, name in zip(axes, losses, strict=False):
             for split, colour in (("train", TRAIN), ("val", VAL)):
                 _line(axis, series.get(f"{split}/{name}"), label=split, color=colour)
-            axis.set(title=title, ylabel="loss")
+            axis.set(title=_LOSSES.get(name, f"{name.capitalize()} loss"), ylabel="loss")
             _fit_loss(axis)
-        for name, label, colour in (
-            ("val/ap50", "AP50", VAL),
-            ("val/ap", "AP50-95", TRAIN),
-            ("val/ap75", "AP75", MUTED),
-        ):
-            _line(axes[3], series.get(name), label=label, color=colour, percent=True)
-        _mark_best(axes[3], series.get("val/ap"))
-        axes[3].set(title="Average precision, val", ylabel="%", ylim=(0, None))
+        accuracy, rates, shares = axes[len(losses) : len(losses) + 3]
+        best = _shares(accuracy, series, _ACCURACY)
+        _mark_best(accuracy, best)
+        accuracy.set(title="Accuracy, val")
         for number, name in enumerate(sorted(name for name in series if name == "lr" or name.startswith("lr/"))):
             colour = _CLASS_COLOURS[number % len(_CLASS_COLOURS)]
-            _line(axes[4], series[name], label=name.removeprefix("lr/"), color=colour)
-        axes[4].set(title="Learning rate", ylim=(0, None))
-        axes[4].yaxis.set_major_formatter("{x:g}")
-        for name, label, colour in (
-            ("val/precision", "precision", TRAIN),
-            ("val/recall", "recall", VAL),
-            ("val/f1", "F1", MUTED),
-        ):
-            _line(axes[5], series.get(name), label=label, color=colour, percent=True)
-        axes[5].set(title="At the confidence of the best F1, val", ylabel="%", ylim=(0, None))
-        for axis in axes:
+            _line(rates, series[name], label=name.removeprefix("lr/"), color=colour)
+        rates.set(title="Learning rate", ylim=(0, None))
+        rates.yaxis.set_major_formatter("{x:g}")
+        _shares(shares, series, {"precision": "precision", "recall": "recall", "f1": "F1"})
+        shares.set(title="Precision, recall and F1, val")
+        for axis in axes[len(losses) + 3 :]:
+            axis.set_visible(False)
+        for axis in axes[: len(losses) + 3]:
             axis.set_xlabel("epoch")
             if axis.lines:
                 axis.legend()
             else:
                 nothing(axis, "not recorded")
+
+
+def _shares(
+    axis: Axes, series: Mapping[str, Mapping[float, float]], names: Mapping[str, str]
+) -> Mapping[float, float] | None:
+    """Draw those columns of validation that there are, as per cent; return the first."""
+    known = [name for name in names if f"val/{name}" in series]
+    for name, colour in zip(known, _CLASS_COLOURS, strict=False):
+        _line(axis, series[f"val/{name}"], label=names[name], color=colour, percent=True)
+    axis.set(ylabel="%", ylim=(0, None))
+    return series[f"val/{known[0]}"] if known else None
 
 
 def plot_pr_curve(curves: DetectionCurves, out: Path) -> None:

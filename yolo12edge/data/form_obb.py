@@ -49,9 +49,14 @@ class Corners:
 
     def clip(self, size: float) -> Corners:
         """Make each box that reaches out of the picture the smallest one of its angle around what is left inside."""
-        result = self.corners.copy()
-        for index in np.flatnonzero(((result < 0) | (result > size)).any(axis=(1, 2))).tolist():
-            result[index] = _shrunk(result[index], size)
+        boxes = self.hull()
+        inside = ((boxes >= 0) & (boxes <= size)).all(axis=1)
+        outside = ((boxes[:, 2:] <= 0) | (boxes[:, :2] >= size)).any(axis=1)
+        result = np.where(outside[:, None, None], np.float32(0), self.corners)
+        across = np.flatnonzero(~inside & ~outside)
+        boxes = rotated_of_corners(self.corners[across]).astype(np.float64)
+        for index, box, corners in zip(across.tolist(), boxes, corners_of_rotated(boxes), strict=True):
+            result[index] = _shrunk(corners, float(box[4]), size)
         return Corners(result)
 
     def hull(self) -> Array:
@@ -59,12 +64,11 @@ class Corners:
         return np.concatenate([self.corners.min(axis=1), self.corners.max(axis=1)], axis=1)
 
 
-def _shrunk(corners: Array, size: float) -> Array:
-    box = rotated_of_corners(corners[None]).astype(np.float64)
-    left = clip_ring(corners_of_rotated(box)[0], size)
+def _shrunk(corners: npt.NDArray[np.float64], angle: float, size: float) -> Array:
+    """Return the corners of the smallest rectangle of an angle around what of one lies in the picture."""
+    left = clip_ring(corners, size)
     if not len(left):
         return np.zeros((4, 2), np.float32)
-    angle = float(box[0, 4])
     axes = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     along = left @ axes.T
     low, high = along.min(axis=0), along.max(axis=0)

@@ -54,16 +54,27 @@ class Polygons:
 
     def clip(self, size: float) -> Polygons:
         """Cut each ring at the border; an object of which nothing is left has no rings."""
-        clipped = (tuple(clip_ring(ring, size) for ring in rings) for rings in self.rings)
-        return Polygons(tuple(tuple(ring for ring in rings if len(ring)) for rings in clipped))
+        boxes = self.hull()
+        inside = ((boxes >= 0) & (boxes <= size)).all(axis=1).tolist()
+        outside = ((boxes[:, 2:] <= 0) | (boxes[:, :2] >= size)).any(axis=1).tolist()
+        result: list[Rings] = []
+        for rings, whole, gone in zip(self.rings, inside, outside, strict=True):
+            if whole or gone:
+                result.append(rings if whole else ())
+                continue
+            clipped = (clip_ring(ring, size) for ring in rings)
+            result.append(tuple(ring for ring in clipped if len(ring)))
+        return Polygons(tuple(result))
 
     def hull(self) -> npt.NDArray[np.float32]:
         """Return the boxes around all rings of each object; zeros where there are none."""
         boxes = np.zeros((len(self.rings), 4), np.float32)
-        for box, rings in zip(boxes, self.rings, strict=True):
-            if rings:
-                points = np.concatenate(rings)
-                box[:2], box[2:] = points.min(axis=0), points.max(axis=0)
+        points = [np.concatenate(rings) for rings in self.rings if rings]
+        if points:
+            some = np.array([bool(rings) for rings in self.rings])
+            together, starts = np.concatenate(points), np.cumsum([0, *map(len, points[:-1])])
+            boxes[some, :2] = np.minimum.reduceat(together, starts)
+            boxes[some, 2:] = np.maximum.reduceat(together, starts)
         return boxes
 
 

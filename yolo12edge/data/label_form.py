@@ -23,7 +23,7 @@ Box = tuple[float, ...]
 
 
 class NoAreaError(ValueError):
-    """An object without area; official COCO files hold a few of these."""
+    """An object without area, which is left out: official COCO files and outlines of masks hold a few of these."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,11 +15,11 @@ import numpy.typing as npt
 from ..keypoints import KeypointSpec
 from .form_detect import FORM as BOXES
 from .form_segment import Rings
-from .label_form import OVERSHOOT, LabelForm, Shape
+from .label_form import OVERSHOOT, LabelForm, NoAreaError, Shape
 
 __all__ = ["OVERSHOOT", "Labels", "Problem", "decode_text", "lines_of", "parse_labels", "read_labels"]
 
-_ROUNDING = 5e-6  # what writing six decimals can do to an edge; clipped without a word
+_ROUNDING = 1e-5  # what writing five decimals can do to an edge; clipped without a word
 _MAX_BYTES = 32 << 20
 _SHOWN = 40
 
@@ -140,6 +140,9 @@ def parse_labels(
             continue
         try:
             class_id, shape = _parse_line(tokens, num_classes, form, keypoints)
+        except NoAreaError as error:  # outlines of masks hold a few of these
+            problems.append(Problem("warning", path, number, f"{error}; it is left out"))
+            continue
         except ValueError as error:
             problems.append(Problem("error", path, number, str(error)))
             continue

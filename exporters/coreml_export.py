@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 
 from ..artifact import Artifact, check_float_onnx, write_artifact
+from ..errors import VerificationError
 from ..manifest import Report
 from ..metrics.evaluate import evaluate_pair
 from ..runtimes import Runtime
@@ -41,7 +43,7 @@ def coreml_from_onnx(
     """Convert an FP32 ONNX artifact to a float Core ML artifact.
 
     The same model and coremltools give the same bytes. Compressed weights are a loss that is wanted: how far they are
-    from the source is in the report, and is not judged.
+    from the source is in the report, and is not judged, as long as it is a number.
 
     Args:
         source: The FP32 ONNX artifact.
@@ -75,6 +77,11 @@ def coreml_from_onnx(
         check_parity(parity, rounding=rounding)
     elif form.weights == "float":
         check_half_parity(parity, rounding=rounding, slack=_STORED)
+    elif not np.isfinite(list(parity.errors.values())).all():
+        raise VerificationError(
+            f"with {form.weights} weights the model gives values that are not finite",
+            remedy="leave the weights as they are; nothing was written",
+        )
     accuracy = None
     if samples and form.weights != "float":
         with Runtime.of(MilBackend(files), manifest, warmup=0) as runtime, Runtime(source, device="cpu") as reference:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import sys
@@ -35,7 +36,7 @@ from yolo12edge.exporters.coreml_suppression import coreml_pipeline
 from yolo12edge.exporters.coreml_weights import WeightWriter, palettize
 from yolo12edge.exporters.mil_evaluator import MilBackend
 from yolo12edge.exporters.verify import feeds_of
-from yolo12edge.manifest import Calibration, Manifest
+from yolo12edge.manifest import Calibration, Manifest, Parity
 from yolo12edge.runtimes.ort_backend import OrtBackend
 
 MODEL = f"{PACKAGE}/Data/com.apple.CoreML/model.mlmodel"
@@ -411,6 +412,17 @@ def test_a_wrong_program_is_not_written(
     monkeypatch.setattr(module, "coreml_files", lambda *_: wrong)
     with pytest.raises(VerificationError, match="nothing was written"):
         coreml_from_onnx(tiny_onnx, tmp_path / "out", CoremlForm(precision="fp32"), images=scene_frames[:1])
+    assert not (tmp_path / "out").exists()
+
+
+def test_compressed_weights_that_give_no_numbers_are_not_written(
+    tiny_onnx: Artifact, scene_frames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = CoremlForm(weights="int8")
+    lost = Parity(source="onnx fp32", images=1, errors={"boxes": 0.1, "scores": math.inf})  # NaN is told as infinite
+    monkeypatch.setattr(module, "compare_with_onnx", lambda *_: (lost, lost))
+    with pytest.raises(VerificationError, match="int8 weights the model gives values that are not finite"):
+        coreml_from_onnx(tiny_onnx, tmp_path / "out", form, images=scene_frames[:1])
     assert not (tmp_path / "out").exists()
 
 

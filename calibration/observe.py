@@ -62,7 +62,8 @@ def observe(
     proto = load_model(model)
     contents = images.contents()
     observers = {name: TensorObserver() for name in observable_tensors(Graph.of(proto))}
-    parts = parts_of(proto, [*observers, _SCORES])
+    detects = any(item.name == _SCORES for item in proto.graph.output)
+    parts = parts_of(proto, [*observers, *[_SCORES] * detects])
     threads = threads or physical_cores()
     done = with_objects = 0
     with ThreadPoolExecutor(threads) as pool:  # NumPy lets go of the interpreter while it counts
@@ -84,7 +85,7 @@ def observe(
         images=tuple(images.names),
         contents=tuple(contents),
         split=images.split,
-        images_with_objects=with_objects,
+        images_with_objects=with_objects if detects else len(images.paths),  # a class is in every picture
     )
 
 

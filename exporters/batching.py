@@ -1,7 +1,7 @@
 """The network for one image → the same for a batch: the reshapes that name the first dimension, and the box decoding.
 
-The decoding is written anew, in the operators that GPU engines have kernels for: ``Softmax`` over the bins in place of
-the exponentials and sums that are fastest on a CPU.
+Where boxes are decoded from bins, that is written anew, in the operators that GPU engines have kernels for: ``Softmax``
+over the bins in place of the exponentials and sums that are fastest on a CPU.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ __all__ = ["FREE", "batch_network", "set_shape"]
 FREE = -1
 """First dimension of a reshape where the batch is not fixed."""
 _NAME = "batch"
-_DECODING = (".dfl", ".offset", ".corners", ".xyxy")
+_DECODING = (".dfl", ".offset", ".corners", ".xyxy", ".sides")
+_UNDECODED = "probabilities"  # the output of models without boxes
 
 
 def batch_network(graph: GraphEdit, batch: int) -> None:
     """Rewrite all but the attention (``attention_forms`` does that) for a batch.
 
     Args:
-        graph: A detector for one image; changed in place.
+        graph: A network for one image, whose attention is for a batch already; changed in place.
         batch: Number of images, or ``FREE``.
 
     Raises:
@@ -38,17 +39,17 @@ def batch_network(graph: GraphEdit, batch: int) -> None:
     nodes: list[onnx.NodeProto] = []
     for node in graph.nodes:
         path = node.name.rpartition(".dfl")[0]
-        if node.op_type == "Reshape" and node.name.endswith(".flat"):
+        if node.name.endswith(".dfl.logits"):
+            nodes += _decoding(graph, node.input[0], path, batch)
+            continue
+        if _is_decoding(node.name):
+            continue
+        if node.op_type == "Reshape" and graph.constants[node.input[1]][0] == 1:
             shape = graph.constants[node.input[1]].copy()
             shape[0] = batch
             graph.constants[node.input[1]] = shape
-        elif node.name.endswith(".dfl.logits"):
-            nodes += _decoding(graph, node.input[0], path, batch)
-            continue
-        elif _is_decoding(node.name):
-            continue
         nodes.append(node)
-    if len(nodes) == len(graph.nodes):
+    if len(nodes) == len(graph.nodes) and _UNDECODED not in {item.name for item in graph.outputs}:
         raise ExportError(
             "the ONNX graph has no box decoding of this project", expected="what `yolo12edge export` wrote"
         )
@@ -77,15 +78,20 @@ def _is_decoding(name: str) -> bool:
 
 
 def _decoding(graph: GraphEdit, logits: str, path: str, batch: int) -> list[onnx.NodeProto]:
-    """Write what gives ``boxes`` (batch, 4, candidates) from the logits (batch, 4 x bins, candidates)."""
+    """Write what gives ``boxes``, or the ``sides`` of boxes that are turned later, from the logits.
+
+    Either is (batch, 4, candidates), the logits are (batch, 4 x bins, candidates).
+    """
     bins = graph.constants[f"{path}.dfl.bins"][:, :1]  # (4, 1, bins); those of left and top are negative
-    strides, centres = graph.constants[f"{path}.strides"], graph.constants[f"{path}.centres"]
-    count = len(strides)
+    count = len(graph.constants[f"{path}.strides"])
     w = Writer(graph)
     split = w.reshape(logits, (batch, 4, bins.shape[2], count), f"{path}.dfl.logits")
     weights = w.node("Softmax", [split], f"{path}.dfl.softmax", axis=2)
     distance = w.node("MatMul", [w.constant(f"{path}.dfl.sides", bins[None], np.float32), weights], f"{path}.dfl")
     flat = w.reshape(distance, (batch, 4, count), f"{path}.dfl.flat")  # in cells
-    offset = w.node("Mul", [flat, f"{path}.strides"], f"{path}.offset")
+    if "boxes" not in {item.name for item in graph.outputs}:
+        w.node("Mul", [flat, f"{path}.strides"], f"{path}.sides")
+        return w.nodes
+    offset, centres = w.node("Mul", [flat, f"{path}.strides"], f"{path}.offset"), graph.constants[f"{path}.centres"]
     w.node("Add", [offset, w.constant(f"{path}.corners", np.tile(centres, (2, 1))[None], np.float32)], "boxes")
     return w.nodes

@@ -1,4 +1,4 @@
-"""What a detector does at its two ends on a GPU: it takes pixels as they are, and gives the best candidates only.
+"""What a network does at its two ends on a GPU: it takes pixels as they are, and gives the best candidates only.
 
 Both spare the CPU work and the bus bytes. All of it is computed in float32.
 """
@@ -17,10 +17,12 @@ from .graph_edit import GraphEdit, Writer
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["MOST_CANDIDATES", "best_candidates", "pixel_input"]
+__all__ = ["MOST_CANDIDATES", "WHOLE", "best_candidates", "pixel_input"]
 
 MOST_CANDIDATES = 3840
 """TensorRT's TopK gives no more."""
+WHOLE = ("prototypes", "probabilities")
+"""Outputs that are of the whole picture, not of candidates."""
 _LEAST_SCORE = 1e-6  # NMS leaves out what is not above it: of the pairs of candidate and class, all but one have 0
 
 
@@ -30,7 +32,7 @@ def pixel_input(graph: GraphEdit, scale: float) -> None:
     The order of the colours goes into the weights of the first convolution, where it costs nothing.
 
     Args:
-        graph: A detector, float or with Q/DQ pairs; changed in place.
+        graph: A network, float or with Q/DQ pairs; changed in place.
         scale: What pixels are multiplied by.
 
     Raises:
@@ -67,9 +69,9 @@ def best_candidates(graph: GraphEdit, count: int, *, nms_iou: float | None, opse
     ``Runtime``, a candidate is of its best class.
 
     Args:
-        graph: A detector with the outputs ``boxes`` and ``scores``; changed in place.
+        graph: A network with the output ``scores``; changed in place.
         count: How many; all there are, if those are fewer.
-        nms_iou: Where to suppress; None does not.
+        nms_iou: Where to suppress; None does not. For a detector only.
         opset: Of the graph.
 
     Returns:
@@ -78,13 +80,16 @@ def best_candidates(graph: GraphEdit, count: int, *, nms_iou: float | None, opse
     Raises:
         InputError: If these are more than TensorRT can choose.
     """
-    boxes, scores = ({item.name: item for item in graph.outputs}[name] for name in ("boxes", "scores"))
-    batch, classes, all_of_them = _shape(scores)
+    outputs = {item.name: item for item in graph.outputs if item.name not in WHOLE}
+    batch, classes, all_of_them = _shape(outputs["scores"])
     count = min(count, all_of_them)
     if count > MOST_CANDIDATES:
         raise InputError(f"{count} candidates are asked for", expected=f"at most {MOST_CANDIDATES}, TensorRT's limit")
     for node in graph.nodes:  # the names of the outputs go to what comes last
-        if node.output[0] in ("boxes", "scores"):
+        for index, name in enumerate(node.input):
+            if name in outputs:  # angles turn boxes
+                node.input[index] = f"all.{name}"
+        if node.output[0] in outputs:
             node.name = node.output[0] = f"all.{node.output[0]}"
     w = Writer(graph)
     rank = _greatest(w, "all.scores", "candidates.rank", opset)  # (batch, all)
@@ -92,15 +97,16 @@ def best_candidates(graph: GraphEdit, count: int, *, nms_iou: float | None, opse
     best, ranks = _top_k(w, rank, k)
     places = w.node("Unsqueeze", [ranks, w.constant("candidates.axis", [2], np.int64)], "candidates.places")
     chosen = {}
-    for name, suppressed in (("boxes", False), ("scores", nms_iou is not None)):
+    for name in outputs:
+        suppressed = name == "scores" and nms_iou is not None
         rows = w.node("Transpose", [f"all.{name}"], f"{name}.rows", perm=[0, 2, 1])
         chosen[name] = w.node("GatherND", [rows, places], f"{name}.best", batch_dims=1)  # (batch, count, …)
         w.node("Transpose", [chosen[name]], f"{name}.chosen" if suppressed else name, perm=[0, 2, 1])
     if nms_iou is not None:
         _suppress(w, chosen["boxes"], best, classes, count, nms_iou)
     graph.nodes += w.nodes
-    set_shape(boxes, (batch, 4, count))
-    set_shape(scores, (batch, classes, count))
+    for item in outputs.values():
+        set_shape(item, (batch, _shape(item)[1], count))
     return count
 
 

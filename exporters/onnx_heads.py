@@ -132,6 +132,14 @@ def _double(w: GraphWriter, up: nn.ConvTranspose2d, x: Map, path: str) -> Map:
     return Map(name, channels, 2 * x.height, 2 * x.width)
 
 
+def _parts(
+    w: GraphWriter, x: str, sizes: tuple[int, int], path: str, names: tuple[str, str], *, axis: int
+) -> Sequence[str]:
+    """Write the division of a tensor in two; the sizes are an input, which every operator set from 13 on reads."""
+    lengths = w.constant(f"{path}.sizes", np.array(sizes, np.int64))
+    return w.nodes("Split", [x, lengths], f"{path}.split", [f"{path}.{name}" for name in names], axis=axis)
+
+
 def _pose(w: GraphWriter, head: Head, features: Sequence[Map], path: str) -> None:
     """Write ``boxes``, ``scores`` and ``keypoints`` (1, K * D, A)."""
     assert isinstance(head, Pose)
@@ -144,9 +152,7 @@ def _pose(w: GraphWriter, head: Head, features: Sequence[Map], path: str) -> Non
     each = w.reshape(raw, (1, points, dimensions, dense.count), f"{path}.points")
     place = each
     if dimensions == 3:
-        sizes = w.constant(f"{path}.points.sizes", np.array([2, 1], np.int64))
-        names = [f"{path}.points.raw", f"{path}.points.logit"]
-        place, logit = w.nodes("Split", [each, sizes], f"{path}.points.split", names, axis=2)
+        place, logit = _parts(w, each, (2, 1), f"{path}.points", ("raw", "logit"), axis=2)
     scaled = w.node("Mul", [place, w.constant(f"{path}.points.scale", 2 * dense.strides)], f"{path}.points.scaled")
     corner = dense.centres - dense.strides / 2
     found = w.node("Add", [scaled, w.constant(f"{path}.points.origin", corner)], f"{path}.points.xy")
@@ -164,11 +170,11 @@ def _obb(w: GraphWriter, head: Head, features: Sequence[Map], path: str) -> None
     shifted = w.node("Sub", [turn, w.constant(f"{path}.quarter", np.array(0.25, np.float32))], f"{path}.turn.shifted")
     angle = w.node("Mul", [shifted, w.constant(f"{path}.pi", np.array(math.pi, np.float32))], "angles")
     sides = w.reshape(dense.offset, (1, 4, dense.count), f"{path}.sides")
-    lower, upper = w.nodes("Split", [sides], f"{path}.split", [f"{path}.left_top", f"{path}.right_bottom"], axis=1)
+    lower, upper = _parts(w, sides, (2, 2), f"{path}.sides", ("left_top", "right_bottom"), axis=1)
     size = w.node("Sub", [upper, lower], f"{path}.size")
     double = w.node("Add", [lower, upper], f"{path}.middle.double")
     middle = w.node("Mul", [double, w.constant(f"{path}.half", np.array(0.5, np.float32))], f"{path}.middle")
-    x, y = w.nodes("Split", [middle], f"{path}.middle.split", [f"{path}.middle.x", f"{path}.middle.y"], axis=1)
+    x, y = _parts(w, middle, (1, 1), f"{path}.middle", ("x", "y"), axis=1)
     cos, sin = (w.node(op, [angle], f"{path}.{op.lower()}") for op in ("Cos", "Sin"))
 
     def product(a: str, b: str, name: str) -> str:

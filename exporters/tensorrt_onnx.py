@@ -16,7 +16,7 @@ from .attention_forms import PLUGIN_DOMAIN, Attention, write_attention
 from .batching import FREE, batch_network
 from .fp16 import half_nodes, half_overflows, half_scales, half_types
 from .graph_edit import GraphEdit
-from .graph_ends import best_candidates, pixel_input
+from .graph_ends import WHOLE, best_candidates, pixel_input
 
 if TYPE_CHECKING:
     import onnx
@@ -99,13 +99,14 @@ def tensorrt_onnx(model: bytes, manifest: Manifest, form: TensorRtForm) -> tuple
         MissingDependencyError: If onnx is not installed.
         ExportError: If the model is not one that this project has exported, is quantized for another target, or a
             weight does not fit float16.
-        InputError: If the form asks for more candidates than TensorRT can choose, or has a node of the plugin in
-            float32.
+        InputError: If the form asks for more candidates than TensorRT can choose, or for what the graph of this task
+            does not do, or has a node of the plugin in float32.
     """
     proto = load_model(model)
     check_symmetric(proto)
     graph = GraphEdit.of(proto)
     quantized = any(node.op_type in _PAIR for node in graph.nodes)
+    _check_task(manifest, form)
     opset = _opset(form, quantized)
     _check_source(proto, manifest.input, quantized, manifest)
     try:
@@ -123,14 +124,14 @@ def tensorrt_onnx(model: bytes, manifest: Manifest, form: TensorRtForm) -> tuple
     return result.SerializeToString(deterministic=True), finished
 
 
-def _rewrite(graph: GraphEdit, manifest: Manifest, form: TensorRtForm, opset: int) -> int:
-    """Bring a graph into its form; return how many candidates it gives."""
+def _rewrite(graph: GraphEdit, manifest: Manifest, form: TensorRtForm, opset: int) -> int | None:
+    """Bring a graph into its form; return how many candidates it chooses, if it does."""
     batch = form.batch if form.min_batch is None else FREE
     float_names = write_attention(graph, form.attention, batch, form.float_names)
     batch_network(graph, batch)
     if form.uint8:
         pixel_input(graph, manifest.input.scale)
-    candidates = manifest.outputs[0].shape[2]
+    candidates = None
     if form.candidates is not None:
         candidates = best_candidates(graph, form.candidates, nms_iou=form.nms_iou, opset=opset)
     if form.precision == "fp16":
@@ -169,6 +170,17 @@ def check_symmetric(model: onnx.ModelProto) -> None:
         )
 
 
+def _check_task(manifest: Manifest, form: TensorRtForm) -> None:
+    """Refuse a selection that the graph of this task does not make."""
+    if form.candidates is not None and manifest.task == "classify":
+        raise InputError("a model that classifies has no candidates to choose from", remedy="leave --nms out")
+    if form.nms_iou is not None and manifest.task != "detect":
+        raise InputError(
+            f"the graph suppresses boxes for detect alone, and the task is {manifest.task}",
+            remedy="leave --nms out: the Runtime suppresses",
+        )
+
+
 def _opset(form: TensorRtForm, quantized: bool) -> int:
     if form.attention == "onnx":
         return _ATTENTION_OPSET
@@ -191,13 +203,16 @@ def _check_source(model: onnx.ModelProto, spec: InputSpec, quantized: bool, mani
         )
 
 
-def _manifest(manifest: Manifest, form: TensorRtForm, candidates: int, quantized: bool) -> Manifest:
+def _manifest(manifest: Manifest, form: TensorRtForm, candidates: int | None, quantized: bool) -> Manifest:
     spec = msgspec.structs.replace(manifest.input, batch=form.batch, min_batch=form.min_batch)
     if form.uint8:
         spec = msgspec.structs.replace(spec, dtype="uint8", layout="NHWC", color="BGR")
-    outputs = [
-        msgspec.structs.replace(output, shape=(form.batch, output.shape[1], candidates)) for output in manifest.outputs
-    ]
+    outputs = []
+    for output in manifest.outputs:
+        shape = (form.batch, *output.shape[1:])
+        if candidates is not None and output.role not in WHOLE:
+            shape = (*shape[:-1], candidates)
+        outputs.append(msgspec.structs.replace(output, shape=shape))
     return msgspec.structs.replace(
         manifest,
         precision="int8" if quantized else form.precision,

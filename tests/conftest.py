@@ -37,7 +37,14 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory, scene_frames: list
 
 
 def make_checkpoint(
-    path: Path, frames: list[np.ndarray], *, task: str = "detect", scale: str = "n", variant: str = "v1"
+    path: Path,
+    frames: list[np.ndarray],
+    *,
+    task: str = "detect",
+    scale: str = "n",
+    variant: str = "v1",
+    dimensions: int = 3,
+    multi_label: bool = False,
 ) -> Path:
     """Write a checkpoint whose activations are as spread as those of a trained one; for pose, of 4 points."""
     import torch
@@ -49,8 +56,11 @@ def make_checkpoint(
     from yolo12edge.preprocess import Preprocessor
 
     torch.manual_seed(0)
-    points = KeypointSpec(count=4, dimensions=3, flip=[1, 0, 2, 3]) if task == "pose" else None
-    model = build_model(ModelConfig(task=task, scale=scale, variant=variant, num_classes=3, keypoints=points)).train()
+    points = KeypointSpec(count=4, dimensions=dimensions, flip=[1, 0, 2, 3]) if task == "pose" else None
+    config = ModelConfig(
+        task=task, scale=scale, variant=variant, num_classes=3, keypoints=points, multi_label=multi_label
+    )
+    model = build_model(config).train()
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0

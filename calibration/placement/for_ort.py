@@ -2,7 +2,7 @@
 
 | operator of the body                        | INT8 | because |
 | ------------------------------------------- | ---- | ------- |
-| Conv, Sigmoid, Mul, Add, Concat, Resize     | yes  | a node is integer only if all its inputs and outputs are quantized, and there is no fused SiLU: what lies between two convolutions is quantized too, or each would leave and re-enter INT8 |
+| Conv, Sigmoid, Mul, Add, Concat, Resize …   | yes  | a node is integer only if all its inputs and outputs are quantized, and there is no fused SiLU: what lies between two convolutions is quantized too, or each would leave and re-enter INT8 |
 | stem: stages with < 16 channels             | no   | the tiles of integer kernels run mostly empty there |
 | Softmax, products of attention              | no   | ``attention="int8"`` lets the second product read 8-bit values |
 | head's last convolutions and what follows   | no   | they cost most of the accuracy for a small share of the time |
@@ -19,7 +19,7 @@ from .common import Attention, Placement
 
 __all__ = ["place"]
 
-_OPERATORS = frozenset({"Conv", "Sigmoid", "Mul", "Add", "Concat", "Resize", "MaxPool"})
+_OPERATORS = frozenset({"Conv", "Sigmoid", "Mul", "Add", "Concat", "Resize", "MaxPool", "DepthToSpace"})
 _NARROW = 16  # channels
 
 
@@ -51,7 +51,7 @@ def place(graph: Graph, *, signed: bool, attention: Attention, float_groups: fro
         tensors.update(dict.fromkeys([*activations, *node.output]))
         if node.op_type == "Sigmoid":
             unit.update(node.output)
-        if node.op_type in ("Resize", "MaxPool"):  # they copy values
+        if node.op_type in ("Resize", "MaxPool", "DepthToSpace"):  # they copy values
             copies.append((activations[0], node.output[0]))
     reads = {}
     for name in tensors:

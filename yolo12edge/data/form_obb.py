@@ -50,8 +50,8 @@ class Corners:
     def clip(self, size: float) -> Corners:
         """Make each box that reaches out of the picture the smallest one of its angle around what is left inside."""
         boxes = self.hull()
-        inside = ((boxes >= 0) & (boxes <= size)).all(axis=1)
-        outside = ((boxes[:, 2:] <= 0) | (boxes[:, :2] >= size)).any(axis=1)
+        inside = np.all((boxes >= 0) & (boxes <= size), axis=1)
+        outside = np.any((boxes[:, 2:] <= 0) | (boxes[:, :2] >= size), axis=1)
         result = np.where(outside[:, None, None], np.float32(0), self.corners)
         across = np.flatnonzero(~inside & ~outside)
         boxes = rotated_of_corners(self.corners[across]).astype(np.float64)

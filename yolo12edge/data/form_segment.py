@@ -55,8 +55,8 @@ class Polygons:
     def clip(self, size: float) -> Polygons:
         """Cut each ring at the border; an object of which nothing is left has no rings."""
         boxes = self.hull()
-        inside = ((boxes >= 0) & (boxes <= size)).all(axis=1).tolist()
-        outside = ((boxes[:, 2:] <= 0) | (boxes[:, :2] >= size)).any(axis=1).tolist()
+        inside = np.all((boxes >= 0) & (boxes <= size), axis=1).tolist()
+        outside = np.any((boxes[:, 2:] <= 0) | (boxes[:, :2] >= size), axis=1).tolist()
         result: list[Rings] = []
         for rings, whole, gone in zip(self.rings, inside, outside, strict=True):
             if whole or gone:

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Batch",
-    "DetectionDataset",
     "EpochSampler",
     "Item",
     "PictureDataset",
@@ -215,9 +214,6 @@ class PictureDataset(Dataset[Item]):
         keep = self._pipeline.keep_plain if self.augment is None else self._pipeline.keep
         image = keep(read_image(self.samples[index].image), self.image_size)
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
-
-
-DetectionDataset = PictureDataset
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

@@ -221,9 +221,10 @@ def test_batches_of_every_task(task: str, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("side", [70, 150])
 @pytest.mark.parametrize("task", TASKS)
-def test_validation_pictures_are_the_runtimes(task: str, tmp_path: Path) -> None:
-    dataset = read_dataset(make_dataset(task, tmp_path, images=2, size=70))
+def test_validation_pictures_are_the_runtimes(task: str, side: int, tmp_path: Path) -> None:
+    dataset = read_dataset(make_dataset(task, tmp_path, images=2, size=side))
     resize = "centre-crop" if task == "classify" else "letterbox"
     prepare = Preprocessor(InputSpec(name="images", batch=1, height=SIZE, width=SIZE, resize=resize))
     for cache in ("ram", "none"):

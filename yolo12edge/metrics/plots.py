@@ -103,8 +103,8 @@ def plot_training_curves(history: Path | Iterable[Mapping[str, Any]], out: Path)
 def _shares(
     axis: Axes, series: Mapping[str, Mapping[float, float]], names: Mapping[str, str]
 ) -> Mapping[float, float] | None:
-    """Draw those columns of validation that there are, as per cent; return the first."""
-    known = [name for name in names if f"val/{name}" in series]
+    """Draw those columns of validation that there are, in their order, as per cent; return the first."""
+    known = [name for column in series if (name := column.removeprefix("val/")) != column and name in names]
     for name, colour in zip(known, _CLASS_COLOURS, strict=False):
         _line(axis, series[f"val/{name}"], label=names[name], color=colour, percent=True)
     axis.set(ylabel="%", ylim=(0, None))

@@ -82,12 +82,12 @@ class Target:
         scale = np.array([width, height], np.float32)
         target = cls.from_normalised(sample.boxes, sample.class_id, image_hw)
         mask = keypoints = obb = None
-        if (labelled := getattr(sample, "polygons", None)) is not None:
-            mask = Masks.of_polygons([[ring * scale for ring in rings] for rings in labelled], image_hw)
-        if (labelled := getattr(sample, "keypoints", None)) is not None:
-            keypoints = labelled * np.append(scale, np.float32(1))
-        if (labelled := getattr(sample, "corners", None)) is not None:
-            obb = _rectangles(labelled * scale)
+        if sample.polygons is not None:
+            mask = Masks.of_polygons([[ring * scale for ring in rings] for rings in sample.polygons], image_hw)
+        if sample.keypoints is not None:
+            keypoints = sample.keypoints * np.append(scale, np.float32(1))
+        if sample.corners is not None:
+            obb = _rectangles(sample.corners * scale)
         return cls(target.boxes, target.class_id, image_hw, mask, keypoints, obb)
 
     @classmethod

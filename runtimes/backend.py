@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +12,10 @@ import numpy.typing as npt
 from ..errors import BackendError
 from ..frame import Color
 from ..imaging.letterbox import Letterbox
+from ..manifest import InputSpec
 from ..preprocess import Preprocessor
 
-__all__ = ["Backend", "BindingBackend", "FrameBackend", "TensorInfo", "Workspace", "bind"]
+__all__ = ["Backend", "BindingBackend", "FrameBackend", "TensorInfo", "Workspace", "bind", "prepares_frames"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +154,11 @@ class FrameBackend(Backend, Protocol):
         Raises:
             BackendError: If the backend is closed, or has no memory left.
         """
+
+
+def prepares_frames(backend: Backend, spec: InputSpec) -> TypeGuard[FrameBackend]:
+    """Return whether a backend prepares the frames of an input itself: it letterboxes, and cuts nothing out."""
+    return isinstance(backend, FrameBackend) and spec.resize == "letterbox"
 
 
 def bind(

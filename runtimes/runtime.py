@@ -26,7 +26,7 @@ from ..manifest import Manifest
 from ..postprocess import Postprocessor
 from ..preprocess import Preprocessor
 from ..thresholds import Thresholds
-from .backend import Backend, FrameBackend
+from .backend import Backend, prepares_frames
 from .cores import physical_cores
 from .opening import check_tensors, open_engine, warn_of_saturation
 from .stream import Stream
@@ -141,7 +141,7 @@ class Runtime:
             warn_of_saturation(backend, manifest)
             self.preprocessor = Preprocessor(manifest.input, pixels=pixels)
             self.postprocessor = Postprocessor(manifest)
-            self._receive = backend.receive if isinstance(backend, FrameBackend) else None
+            self._receive = backend.receive if prepares_frames(backend, manifest.input) else None
             self.device = backend.device
             self.engine = backend.name
             self.threads = backend.threads

@@ -11,7 +11,7 @@ from ..frame import Color
 from ..imaging.letterbox import Letterbox
 from ..manifest import Manifest
 from ..preprocess import Preprocessor
-from .backend import Backend, FrameBackend, Workspace, bind
+from .backend import Backend, Workspace, bind, prepares_frames
 
 __all__ = ["Workspaces", "open_workspace"]
 
@@ -68,7 +68,7 @@ def open_workspace(backend: Backend, preprocessor: Preprocessor, manifest: Manif
     Raises:
         BackendError: If the backend is closed, or has no memory left.
     """
-    if isinstance(backend, FrameBackend):
+    if prepares_frames(backend, manifest.input):
         return backend.workspace(preprocessor, batch)
     outputs = {output.name: np.empty((batch, *output.shape[1:]), output.dtype) for output in manifest.outputs}
     return _HostWorkspace(backend, preprocessor, outputs, batch)

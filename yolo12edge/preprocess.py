@@ -237,7 +237,7 @@ def check_frame(frame: Any, color: Color) -> None:
         raise InputError(
             f"the frame is a {type(frame).__name__}",
             expected=expected,
-            remedy="copy it to the CPU; only TensorRT engines take frames that lie on a GPU"
+            remedy="copy it to the CPU; only models of TensorRT that letterbox take frames from a GPU"
             if hasattr(frame, "__cuda_array_interface__")
             else "read the file first: yolo12edge.imaging.read_image(path)",
         )

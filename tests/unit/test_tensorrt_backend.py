@@ -548,6 +548,30 @@ def test_what_others_have_active_in_a_thread_stays_active(trt, engine, scene_fra
     other.close()
 
 
+@pytest.mark.parametrize("task", ["segment", "pose", "obb", "classify"])
+def test_every_task_runs(trt, task, tiny_onnx_of, tmp_path, scene_frames):
+    source = tiny_onnx_of(task)
+    engine = fake_artifact(source, tmp_path / task)
+    low = Thresholds(confidence=0.001)
+    with Runtime(engine) as runtime, Runtime(source, device="cpu", threads=1) as onnx:
+        for frame in scene_frames[:2]:
+            found, wanted = (one(frame, thresholds=low) for one in (runtime, onnx))
+            assert len(found) == len(wanted) > 0
+            for name in ("xyxy", "confidence", "class_id", "keypoints", "obb", "probs"):
+                mine, theirs = getattr(found, name), getattr(wanted, name)
+                assert (mine is None) == (theirs is None)
+                assert mine is None or np.allclose(mine, theirs, atol=1e-3), name
+            assert (found.mask is None) == (task != "segment")
+        # The GPU letterboxes; what a classifier sees is cut out before.
+        kernel = "launch" in {call[0] for call in trt.cuda.calls}
+        assert kernel == (task != "classify")
+        if task == "classify":
+            frame = OnGpu(trt, scene_frames[0])
+            with pytest.raises(InputError, match="only models of TensorRT"):
+                runtime(frame)
+            frame.free()
+
+
 def _interface(address):
     return {"version": 3, "shape": (1, 1, 3), "typestr": "|u1", "data": (address, False), "stream": None}
 
@@ -559,7 +583,7 @@ def test_frames_on_the_gpu_are_checked_and_refused_elsewhere(trt, engine, tiny_o
             runtime(frame, color="gray")
         with pytest.raises(InputError, match="'bgr16'"):
             runtime(frame, color="bgr16")
-        with pytest.raises(InputError, match="only TensorRT engines take frames that lie on a GPU"):
+        with pytest.raises(InputError, match="only models of TensorRT that letterbox take"):
             onnx(frame)
         frame.free()
 

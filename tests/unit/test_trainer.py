@@ -12,13 +12,10 @@ import pytest
 import torch
 
 from yolo12edge.checkpoint import Checkpoint
-from yolo12edge.data.loader import DetectionDataset, collate
 from yolo12edge.data.scenes import CLASS_NAMES, generate_scenes
 from yolo12edge.errors import BackendError, CheckpointError, DatasetError, InputError
 from yolo12edge.nn import ModelConfig, build_model
 from yolo12edge.training import EpochRecord, TrainConfig, resume, train
-from yolo12edge.training.losses import LOSSES, LossSettings
-from yolo12edge.training.module import images_to_float
 from yolo12edge.training.trainer import choose_device, transfer_weights
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")
@@ -160,26 +157,6 @@ def test_transfer_takes_what_fits_and_says_what_does_not() -> None:
         f"model.21.cv3.{level}.2.{part}" for level in range(3) for part in ("weight", "bias")
     }
     assert torch.equal(target.state_dict()["model.0.conv.weight"], source.state_dict()["model.0.conv.weight"])
-
-
-def test_network_learns_a_batch(data: Path) -> None:
-    from yolo12edge.data.dataset import read_dataset
-
-    torch.manual_seed(0)
-    samples = read_dataset(data).samples("train")[:2]
-    dataset = DetectionDataset(samples, image_size=64)
-    batch = collate([dataset[0], dataset[1]])
-    network = build_model(ModelConfig(num_classes=len(CLASS_NAMES))).train()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=2e-3)
-    loss = LOSSES["detect"](LossSettings())
-    losses = []
-    for _ in range(25):
-        total = sum(loss(network(images_to_float(batch.images)), batch).values())
-        optimizer.zero_grad()
-        total.backward()
-        optimizer.step()
-        losses.append(float(total.detach()))
-    assert losses[-1] < 0.6 * losses[0]
 
 
 def test_device_and_precision_are_had_or_refused(config: TrainConfig) -> None:

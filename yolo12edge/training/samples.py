@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from ..data.dataset import Dataset
-from ..data.loader import DetectionDataset, Item
+from ..data.loader import Item, PictureDataset
 from ..detections import Detections
 from ..imaging.draw import draw_detections, label_grid
 from ..imaging.images import write_image
@@ -19,7 +19,7 @@ __all__ = ["draw_training_samples"]
 _SHOWN = 16
 
 
-def draw_training_samples(pictures: DetectionDataset, dataset: Dataset, out: Path) -> None:
+def draw_training_samples(pictures: PictureDataset, dataset: Dataset, out: Path) -> None:
     """Draw the first augmented images of epoch 0 with their labels.
 
     Args:

@@ -17,7 +17,7 @@ import torch
 
 from ..checkpoint import FORMAT_VERSION, Checkpoint, CheckpointMeta
 from ..data.dataset import Dataset, Sample, read_dataset
-from ..data.loader import DetectionDataset, train_loader, val_loader
+from ..data.loader import PictureDataset, train_loader, val_loader
 from ..errors import BackendError, CheckpointError, DatasetError, InputError
 from ..files import atomic_file
 from ..nn import YOLO12, ModelConfig, build_model
@@ -155,14 +155,15 @@ def _run(
     settings = LossSettings(config.gains, dataset.keypoints, dataset.multi_label, config.label_smoothing)
     validating = Validation(dataset, scored, image_size=config.image_size)
     module = TrainingModule(network, plan, LOSSES[dataset.task](settings), validating)
-    training = DetectionDataset(
+    of_task: dict[str, Any] = {"task": dataset.task, "keypoints": dataset.keypoints, "seed": config.seed}
+    training = PictureDataset(
         samples,
         image_size=config.image_size,
         augment=config.augmentation,
-        seed=config.seed,
         close_mosaic_from=config.epochs - config.close_mosaic,
+        **of_task,
     )
-    validation = DetectionDataset(scored, image_size=config.image_size, seed=config.seed)
+    validation = PictureDataset(scored, image_size=config.image_size, **of_task)
     pin = accelerator == "cuda"
     writer = RunWriter(
         files,

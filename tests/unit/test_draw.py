@@ -68,6 +68,19 @@ def test_labels_do_not_cover_each_other_where_there_is_room() -> None:
         assert (drawn == ink).all(axis=2).sum() >= (alone == ink).all(axis=2).sum() * 0.9
 
 
+def test_labels_leave_most_of_a_crowded_picture_to_be_seen() -> None:
+    left, top = (value.ravel() for value in np.meshgrid(np.arange(0, 320, 16), np.arange(0, 240, 16)))
+    boxes = np.stack((left, top, left + 8, top + 8), axis=1)
+    crowd = Detections(boxes, np.linspace(0.3, 0.9, len(boxes)), np.zeros(len(boxes), int))
+    plain = draw_detections(grey(), crowd, NAMES, labels=False)
+    drawn = draw_detections(grey(), crowd, NAMES)
+    hidden = (plain != drawn).any(axis=2).mean()
+    assert 0.15 < hidden < 0.3
+    assert (
+        draw_detections(grey(), crowd[-1:], NAMES) != draw_detections(grey(), crowd[-1:], NAMES, labels=False)
+    ).any()
+
+
 def test_sizes_grow_with_the_image() -> None:
     styles = [_Style.of(grey(h, w)) for h, w in ((240, 320), (480, 640), (1080, 1920), (2160, 3840))]
     lines, fonts = [style.line for style in styles], [style.font_scale for style in styles]

@@ -43,6 +43,7 @@ class Paint(Protocol):
 
 
 # What detections hold says of which task they are; without any of these they are boxes.
+_LABELLED = 0.25  # of the picture that labels may hide: without the objects, they say nothing
 _PAINTERS: dict[str, Paint] = {"mask": draw_segment.paint, "keypoints": draw_pose.paint, "obb": draw_obb.paint}
 
 
@@ -58,7 +59,8 @@ def draw_detections(
     """Return a copy of an image with objects and labels, sized to be read at the size of the image.
 
     Masks are tinted, oriented boxes turned, keypoints joined; else it is boxes. The most confident objects and labels
-    lie on top. A label sits above its box where there is room, else at another edge of it, and always inside the image.
+    lie on top. A label sits above its box where there is room, else at another edge of it, and always inside the image;
+    where there are very many, only the best are labelled, until a quarter of the picture is covered.
     Classes of the whole image are written into its corner.
 
     Args:
@@ -95,7 +97,13 @@ def draw_detections(
     tags: list[_Tag] = []
     corners = corners_in(detections.xyxy, canvas)
     busy = _Busy(corners, len(corners))
+    room = _LABELLED * canvas.shape[0] * canvas.shape[1]
     for i in order[::-1].tolist():  # the best chooses its place first
+        if tags:
+            left, top, right, bottom = tags[-1].box
+            room -= (right - left) * (bottom - top)
+        if room <= 0:
+            break
         label = text(int(detections.class_id[i]), float(detections.confidence[i]))
         tags.append(_place(label, corners[i], colors[i], (canvas.shape[0], canvas.shape[1]), style, busy))
     for tag in reversed(tags):

@@ -1,7 +1,7 @@
 """ONNX operators in Core ML's language: one small function each, in a table.
 
 Each function gets the node, its inputs (variables of the program, or constants as arrays) and its name in the program,
-and returns the variable that it gives.
+and returns the variable that it gives, or a tuple of them.
 """
 
 from __future__ import annotations
@@ -114,6 +114,34 @@ def _mul(node: onnx.NodeProto, inputs: Sequence[Any], name: str) -> Any:
     return _builder().mul(x=inputs[0], y=inputs[1], name=name)
 
 
+def _sub(node: onnx.NodeProto, inputs: Sequence[Any], name: str) -> Any:
+    return _builder().sub(x=inputs[0], y=inputs[1], name=name)
+
+
+def _cos(node: onnx.NodeProto, inputs: Sequence[Any], name: str) -> Any:
+    return _builder().cos(x=inputs[0], name=name)
+
+
+def _sin(node: onnx.NodeProto, inputs: Sequence[Any], name: str) -> Any:
+    return _builder().sin(x=inputs[0], name=name)
+
+
+def _split(node: onnx.NodeProto, inputs: Sequence[Any], name: str) -> Any:
+    sizes = np.asarray(inputs[1]).astype(np.int32)
+    return _builder().split(x=inputs[0], split_sizes=sizes, axis=attributes_of(node)["axis"], name=name)
+
+
+def _depth_to_space(node: onnx.NodeProto, inputs: Sequence[Any], name: str) -> Any:
+    given = attributes_of(node)
+    if given.get("mode") != "CRD":
+        raise ExportError(f"{node.name} moves pixels in another order", expected="CRD, as PyTorch does")
+    return _builder().pixel_shuffle(x=inputs[0], upscale_factor=given["blocksize"], name=name)
+
+
+def _mean(node: onnx.NodeProto, inputs: Sequence[Any], name: str) -> Any:
+    return _builder().reduce_mean(x=inputs[0], axes=[2, 3], keep_dims=True, name=name)
+
+
 def _add(node: onnx.NodeProto, inputs: Sequence[Any], name: str) -> Any:
     return _builder().add(x=inputs[0], y=inputs[1], name=name)
 
@@ -122,7 +150,10 @@ OPERATORS: dict[str, Operator] = {
     "Add": _add,
     "Concat": _concat,
     "Conv": _conv,
+    "Cos": _cos,
+    "DepthToSpace": _depth_to_space,
     "DequantizeLinear": _dequantize,
+    "GlobalAveragePool": _mean,
     "MatMul": _matmul,
     "Mul": _mul,
     "QuantizeLinear": _quantize,
@@ -130,7 +161,10 @@ OPERATORS: dict[str, Operator] = {
     "Resize": _resize,
     "Sigmoid": _sigmoid,
     "SiLU": _silu,
+    "Sin": _sin,
     "Softmax": _softmax,
+    "Split": _split,
+    "Sub": _sub,
     "Transpose": _transpose,
 }
 """By the name of the operator in ONNX, where ``SiLU`` stands for ``x * Sigmoid(x)``."""

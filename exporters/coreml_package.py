@@ -58,7 +58,7 @@ class CoremlForm:
     """Which ML program to make of a model.
 
     Attributes:
-        precision: Of what is not INT8. In half precision the last few operators, which give boxes, stay float32.
+        precision: Of what is not INT8. In half precision the last few operators, which give places, stay float32.
         weights: How the weights of a float model are stored: as they are, int8 with a scale a channel, or a palette.
         target: The oldest system that is to run it; W8A8 needs iOS17.
         image_input: Whether the input is an image, whose scale and colour the program sees to; else it is the float
@@ -110,9 +110,7 @@ def coreml_manifest(manifest: Manifest, form: CoremlForm) -> Manifest:
     spec = msgspec.structs.replace(manifest.input, batch=form.batch, min_batch=form.min_batch)
     if form.image_input:
         spec = msgspec.structs.replace(spec, dtype="uint8", layout="NHWC", color="RGB")
-    outputs = [
-        msgspec.structs.replace(item, shape=(form.batch, item.shape[1], item.shape[2])) for item in manifest.outputs
-    ]
+    outputs = [msgspec.structs.replace(item, shape=(form.batch, *item.shape[1:])) for item in manifest.outputs]
     versions = {**manifest.provenance.versions, "coremltools": str(import_coremltools().__version__)}
     return msgspec.structs.replace(
         manifest,
@@ -186,10 +184,20 @@ def finished_spec(spec: Any, manifest: Manifest, *, embed: bool = True) -> Any:
     if embed:  # in ASCII: nothing then depends on who reads it
         metadata.userDefined[EMBEDDED_KEY] = json.dumps(json.loads(manifest.to_embedded_json()), separators=(",", ":"))
     size = f"{manifest.input.width} x {manifest.input.height}"
+    fitted = {
+        "letterbox": f"scaled to fit and padded with gray {manifest.input.pad_value} (letterbox)",
+        "centre-crop": "the middle of a picture whose shorter side was scaled to fit",
+    }
     words = {
-        "images": f"RGB, {size}: scaled to fit and padded with gray {manifest.input.pad_value} (letterbox)",
+        "images": f"RGB, {size}: {fitted[manifest.input.resize]}",
         "boxes": f"left, top, right, bottom in pixels of the {size} input; (batch, 4, candidates)",
         "scores": "probability of each class; (batch, classes, candidates)",
+        "coefficients": "what prototypes are mixed by to a mask, above 0 inside; (batch, 32, candidates)",
+        "prototypes": "maps that masks are mixed from; (batch, 32, height / 4, width / 4)",
+        "keypoints": f"values of each point, x and y in pixels of the {size} input; (batch, values, candidates)",
+        "rotated_boxes": f"centre, width, height in pixels of the {size} input; (batch, 4, candidates)",
+        "angles": "of a box, clockwise in the picture, in radians; (batch, 1, candidates)",
+        "probabilities": "probability of each class; (batch, classes)",
     }
     roles = {manifest.input.name: "images", **{output.name: output.role for output in manifest.outputs}}
     for item in (*spec.description.input, *spec.description.output):

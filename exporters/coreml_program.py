@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["mil_program", "program_name"]
 
 _REMEDY = "name the checkpoint, or the -fp32 artifact that `yolo12edge export` wrote"
-_SINGLE = (".dfl", ".dfl.flat", ".offset", ".xyxy")
+_SINGLE = (".dfl", ".points", ".turn")  # where distances, keypoints and angles begin, and all that follows from them
 
 
 def mil_program(
@@ -48,7 +48,7 @@ def mil_program(
 
     Returns:
         The program, with the one function ``main``, all in float32 still; and the names in the program of what stays
-        float32: of ``float_names``, and of the last few operators, which give boxes. Half precision has steps of half
+        float32: of ``float_names``, and of the last few operators, which give places. Half precision has steps of half
         a pixel at 640, which makes the mean error four times as large.
 
     Raises:
@@ -69,7 +69,8 @@ def mil_program(
     if batch != 1:  # for one image, the hub's own attention has one dimension less to move
         float_names = write_attention(graph, "native", batch, float_names)
     batch_network(graph, batch)
-    _share_centres(graph, batch)
+    if "boxes" in {item.name for item in graph.outputs}:
+        _share_centres(graph, batch)
     if half:
         half_scales(graph)
     program = Program()
@@ -82,13 +83,23 @@ def mil_program(
         translation = _Translation(graph, {spec.name: images}, WeightWriter(weights, target))
         function.set_outputs([translation.output(item.name) for item in graph.outputs])
     program.add_function("main", function)
-    decoded = {node.name for node in graph.nodes if node.name == "boxes" or node.name.endswith(_SINGLE)}
-    return program, frozenset(program_name(name) for name in decoded | float_names)
+    return program, frozenset(program_name(name) for name in _decoded(graph) | float_names)
 
 
 def program_name(name: str) -> str:
     """Return the name of a tensor in the program, where dots are not allowed."""
     return name.replace(".", "_")
+
+
+def _decoded(graph: GraphEdit) -> set[str]:
+    """Return the first output of each operator that computes places from what the head gives."""
+    found: set[str] = set()
+    firsts: set[str] = set()
+    for node in graph.nodes:
+        if node.name.endswith(_SINGLE) or found.intersection(node.input):
+            found.update(node.output)
+            firsts.add(node.output[0])
+    return firsts
 
 
 def _share_centres(graph: GraphEdit, batch: int) -> None:
@@ -142,13 +153,14 @@ class _Translation:
         if kind == "Conv" and isinstance(inputs[1], np.ndarray):
             inputs[1] = self._weights.floats(inputs[1], program_name(node.input[1]))
         operator = OPERATORS.get(kind)
-        if operator is None or len(node.output) != 1:
+        if operator is None:
             raise ExportError(
                 f"the ONNX operator {kind} of {node.name} has no counterpart in a Core ML export",
                 expected=f"one of {', '.join(OPERATORS)}",
                 remedy=_REMEDY,
             )
-        self._values[node.output[0]] = operator(node, inputs, name)
+        given = operator(node, inputs, name)
+        self._values.update(zip(node.output, given if isinstance(given, (tuple, list)) else (given,), strict=True))
 
     def _value(self, name: str) -> Any:
         if name in self._constants:

@@ -76,6 +76,12 @@ def coreml_pipeline(
             f"{artifact.path} is no Core ML artifact with an image input",
             expected="what `yolo12edge export --format coreml` wrote",
         )
+    if manifest.task != "detect":
+        raise InputError(
+            f"Apple's suppression gives boxes alone, and the task is {manifest.task}",
+            expected="a model that detects",
+            remedy="leave --nms out",
+        )
     for name, value in (("iou", iou), ("confidence", confidence)):
         if not 0 <= value <= 1:
             raise InputError(f"{name} is {value}", expected="0 to 1")

@@ -58,6 +58,12 @@ def deepstream_from_artifact(artifact: Artifact, out: str | os.PathLike[str], *,
 def _check(manifest: Manifest) -> None:
     """Refuse what ``nvinfer`` cannot run as it is meant."""
     spec, engine = manifest.input, manifest.engine
+    if manifest.task != "detect":
+        raise ExportError(
+            f"the parser for nvinfer reads boxes and scores alone, and the task is {manifest.task}",
+            expected="a model that detects",
+            remedy="run it with yolo12edge's Runtime, or serve it with Triton",
+        )
     if manifest.format == "tensorrt-rtx":
         raise ExportError("DeepStream does not use TensorRT-RTX", remedy="export with --format tensorrt")
     if manifest.format in TENSORRT_FORMATS and engine is None:

@@ -318,7 +318,7 @@ def _report(result: GuardResult, reference: str, *, dataset: str, split: str) ->
     agreement = Agreement(
         images=result.agreement.images,
         f1=result.agreement.f1,
-        mean_iou=result.agreement.mean_iou if result.agreement.matched else None,
+        mean_iou=result.agreement.mean_iou if math.isfinite(result.agreement.mean_iou) else None,
         score_shift=result.agreement.score_shift,
         reference=reference,
     )

@@ -571,12 +571,23 @@ def _gather(call: Call) -> Value:
     return Value(x.dtype, x.data.index_select(axis, flat % size if size else flat).reshape(shape))
 
 
+def _pixel_shuffle(call: Call) -> Value:
+    """Channels (c, i, j) of a pixel become its ``factor x factor`` pixels of channel c."""
+    import torch
+
+    x, factor = call.value("x"), call.number("upscale_factor")
+    if len(x.shape) != 4 or factor < 1 or x.shape[1] % factor**2:
+        raise ValueError(f"{list(x.shape)} cannot be shuffled by {factor}")
+    return Value(x.dtype, torch.pixel_shuffle(x.data, factor))
+
+
 OPERATORS: dict[str, Operator] = {
     "add": _binary("add"),
     "cast": _cast,
     "clip": _clip,
     "concat": _concat,
     "conv": _conv,
+    "cos": _unary("cos"),
     "dequantize": _dequantize,
     "exp": _unary("exp"),
     "expand_dims": _expand_dims,
@@ -588,6 +599,7 @@ OPERATORS: dict[str, Operator] = {
     "maximum": _binary("maximum"),
     "minimum": _binary("minimum"),
     "mul": _binary("mul"),
+    "pixel_shuffle": _pixel_shuffle,
     "quantize": _quantize,
     "real_div": _binary("div", whole=False),
     "reduce_max": _reduce("amax"),
@@ -601,6 +613,7 @@ OPERATORS: dict[str, Operator] = {
     "shape": _shape,
     "sigmoid": _unary("sigmoid"),
     "silu": _silu,
+    "sin": _unary("sin"),
     "slice_by_index": _slice_by_index,
     "softmax": _softmax,
     "split": _split,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from importlib.util import find_spec
 
 import cv2
 import msgspec
@@ -121,6 +122,23 @@ def test_openvino_is_held_to_onnx(task, tiny_onnx_of, scene_frames, tmp_path):
     artifact = openvino_from_onnx(tiny_onnx_of(task), tmp_path / "ov", images=scene_frames[:1])
     assert artifact.manifest.task == task
     assert set(artifact.manifest.report.parity.errors) - {"visibility"} == roles_of(artifact)
+
+
+@pytest.mark.skipif(find_spec("coremltools") is None, reason="coremltools is not installed")
+@pytest.mark.parametrize("task", TASKS)
+def test_core_ml_decodes_places_in_float(task, tiny_onnx_of, scene_frames, tmp_path):
+    from yolo12edge.exporters.coreml_export import coreml_from_onnx
+    from yolo12edge.exporters.coreml_package import CoremlForm
+    from yolo12edge.exporters.coreml_suppression import coreml_pipeline
+
+    source = tiny_onnx_of(task)
+    whole = coreml_from_onnx(source, tmp_path / "whole", CoremlForm(precision="fp32"), images=scene_frames[:1])
+    errors = whole.manifest.report.parity.errors
+    assert set(errors) - {"visibility"} == roles_of(source)
+    half = coreml_from_onnx(source, tmp_path / "half", CoremlForm(), images=scene_frames[:1])
+    assert all(half.manifest.report.parity.errors[role] > 3 * error for role, error in errors.items())
+    with pytest.raises(InputError, match=f"the task is {task}"):
+        coreml_pipeline(half, tmp_path / "nms.mlpackage")
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ..calibration.images import CalibrationImages
+    from ..checkpoint import CheckpointMeta
     from ..data.dataset import Dataset, Sample
+    from ..manifest import Manifest, Task
 
-__all__ = ["ExportData", "read_export_data"]
+__all__ = ["ExportData", "described_by", "read_export_data"]
 
 _HELD_BACK = 128  # images of a folder that are not calibrated on but compared on, at most a fifth of them
 _ENOUGH = 64  # images; with fewer, all are needed to calibrate
@@ -36,14 +38,32 @@ class ExportData:
     @property
     def dataset_name(self) -> str:
         """Name of the dataset for reports; empty without one."""
-        return self.dataset.path.parent.name if self.dataset else ""
+        if self.dataset is None:
+            return ""
+        path = self.dataset.path
+        return path.name if path.is_dir() else path.parent.name
 
 
-def read_export_data(data: Path | None, *, needed: bool, count: int | None = None, seed: int = 0) -> ExportData:
-    """Read a data.yaml, a folder with one, or a folder of images.
+def described_by(source: Path) -> Manifest | CheckpointMeta:
+    """Return what an artifact or a checkpoint says of its model.
+
+    Raises:
+        Yolo12EdgeError: If it is neither.
+    """
+    from ..artifact import read_manifest
+    from ..checkpoint import read_metadata
+
+    return read_manifest(source) if source.is_dir() else read_metadata(source)
+
+
+def read_export_data(
+    data: Path | None, *, needed: bool, task: Task = "detect", count: int | None = None, seed: int = 0
+) -> ExportData:
+    """Read a data.yaml or a folder with one, a dataset of classes, or a folder of images.
 
     Args:
         data: What the user gave.
+        task: Of the model: what the labels are read as.
         needed: Whether there must be images to calibrate on.
         count: How many of them at most; None takes the default.
         seed: The same seed chooses the same images.
@@ -55,6 +75,7 @@ def read_export_data(data: Path | None, *, needed: bool, count: int | None = Non
     from ..calibration.images import MAX_IMAGES, choose_images, images_of_folder
     from ..data.dataset import read_dataset
     from ..errors import InputError
+    from ..imaging.images import list_images
 
     if data is None:
         if needed:
@@ -65,12 +86,12 @@ def read_export_data(data: Path | None, *, needed: bool, count: int | None = Non
             )
         return ExportData()
     count = MAX_IMAGES if count is None else count
-    if data.is_dir() and not (data / "data.yaml").is_file():
+    if data.is_dir() and not (data / "data.yaml").is_file() and (task != "classify" or list_images(data)):
         everything = images_of_folder(data, count=sys.maxsize, seed=seed)
         held_back = min(len(everything.paths) // 5, _HELD_BACK) if len(everything.paths) >= _ENOUGH else 0
         chosen = everything.first(min(count, len(everything.paths) - held_back))
         return ExportData(chosen, pictures=everything.paths[len(everything.paths) - held_back :])
-    dataset = read_dataset(data)
+    dataset = read_dataset(data, task=task)
     scored = dataset.samples("val") if "val" in dataset.splits else []
     unseen = [sample.image for sample in scored]
     chosen = choose_images(dataset, count=count, seed=seed, exclude=unseen)

@@ -42,13 +42,13 @@ def calibrate(
     from ..errors import InputError
     from ._console import console, plain
     from ._console import out as results
-    from ._data import read_export_data
+    from ._data import described_by, read_export_data
 
     name = source.name.removesuffix("-fp32") if source.is_dir() else source.stem
     place = source.parent / f"{name}.calibration.npz" if output is None else output
     if place.exists() and (place.is_dir() or not overwrite):
         raise InputError(f"{place} is there already", remedy="add --overwrite, or choose another file with -o")
-    images = read_export_data(data, needed=True, count=count, seed=seed).calibration
+    images = read_export_data(data, needed=True, task=described_by(source).task, count=count, seed=seed).calibration
     assert images is not None
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from ..artifact import Artifact
     from ..calibration.placement import Target
+    from ..checkpoint import CheckpointMeta
     from ..exporters.tensorrt_engine import EngineMaker
-    from ..manifest import Parity
+    from ..manifest import Manifest, Parity
     from ._data import ExportData
 
 __all__ = ["export"]
@@ -130,7 +131,7 @@ def export(
     from ..errors import InputError
     from ..manifest import TENSORRT_FORMATS
     from ._console import console
-    from ._data import read_export_data
+    from ._data import described_by, read_export_data
 
     if (calibration is not None or target is not None or adaround) and not int8:
         raise InputError("--calibration, --target and --adaround are for INT8", remedy="add --int8")
@@ -150,6 +151,12 @@ def export(
         refit=refit,
     )
     _refuse_options(format, tensorrt, coreml)
+    model = described_by(source)
+    if nms is not None and model.task != "detect":
+        raise InputError(
+            f"--nms suppresses boxes for detect alone, and the task is {model.task}",
+            remedy="leave it out: the Runtime suppresses",
+        )
     if format in TENSORRT_FORMATS or format == "coreml":
         if target is not None:
             raise InputError(f"--format {format} says where INT8 is to run", remedy="leave --target out")
@@ -162,7 +169,7 @@ def export(
             )
     sizes: list[int | None] = [*imgsz] if imgsz else [None]
     check_sizes(imgsz or [], format=format, ios=ios, calibration=calibration)
-    given = read_export_data(data, needed=int8)
+    given = read_export_data(data, needed=int8, task=model.task)
     both = _Names.of(source, format=format, out=out, target=target)
     every = [both.at(size, format) for size in imgsz] if imgsz and len(imgsz) > 1 else [both]
     forms = coreml.forms(precisions, batch=batch, min_batch=min_batch) if format == "coreml" else {}
@@ -178,7 +185,7 @@ def export(
     converter = coreml.converter(forms[precisions[0]]) if forms and int8 else maker
     wanted += [names.int8 for names in every] * int8 + packages
     wanted += [names.suppressed for names in every] * (nms is not None and bool(forms))
-    _refuse_early(source, given, wanted, overwrite)
+    _refuse_early(source, model, given, wanted, overwrite)
     made: list[list[Artifact]] = []
     held = True
     for names, size in zip(every, sizes, strict=True):
@@ -298,25 +305,32 @@ class _Names:
         return self.folder / f"{self.name}-{precision}"
 
 
-def _refuse_early(source: Path, given: ExportData, targets: list[Path], overwrite: bool) -> None:
+def _refuse_early(
+    source: Path, model: Manifest | CheckpointMeta, given: ExportData, targets: list[Path], overwrite: bool
+) -> None:
     """Refuse what cannot end well before anything is calibrated or written."""
-    from ..artifact import check_float_onnx, read_manifest
-    from ..checkpoint import read_metadata
+    from ..artifact import check_float_onnx
     from ..errors import DatasetError, InputError
+    from ..manifest import Manifest
 
-    if source.is_dir():
-        manifest = read_manifest(source)
-        names = manifest.class_names
-        check_float_onnx(manifest, source)
-    else:
-        names = read_metadata(source).class_names
+    if isinstance(model, Manifest):
+        check_float_onnx(model, source)
     dataset = given.dataset
-    if dataset is not None and list(dataset.class_names) != list(names):
-        raise DatasetError(
-            f"the classes of {dataset.path} are {', '.join(dataset.class_names[:20])}",
-            expected=f"those of the model: {', '.join(names[:20])}",
-            remedy="give the data that the model was trained for, or a folder of images without labels",
-        )
+    if dataset is not None:
+        remedy = "give the data that the model was trained for, or a folder of images without labels"
+        if list(dataset.class_names) != list(model.class_names):
+            raise DatasetError(
+                f"the classes of {dataset.path} are {', '.join(dataset.class_names[:20])}",
+                expected=f"those of the model: {', '.join(model.class_names[:20])}",
+                remedy=remedy,
+            )
+        own, theirs = model.keypoints, dataset.keypoints
+        if own is not None and theirs is not None and own.rows != theirs.rows:
+            raise DatasetError(
+                f"the objects of {dataset.path} have {theirs.count} points of {theirs.dimensions} values",
+                expected=f"those of the model: {own.count} of {own.dimensions}",
+                remedy=remedy,
+            )
     for target in targets:
         if not overwrite and (target.is_file() or (target.is_dir() and any(target.iterdir()))):
             raise InputError(f"{target} is there already", remedy="add --overwrite, or choose another --out")

@@ -115,9 +115,10 @@ class BuildProgress:
 def interruptible(progress: BuildProgress) -> Iterator[None]:
     """Let Ctrl-C stop the build at its next step instead of raising in the middle of the library's code.
 
-    Signals are the main thread's: elsewhere nothing is changed.
+    Signals are the main thread's: elsewhere nothing is changed. Nor where the program ignores Ctrl-C, as one does that
+    a shell has started in the background.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         yield
         return
     received: list[tuple[int, FrameType | None]] = []

@@ -103,10 +103,13 @@ def main() -> int:
             for camera, thread in zip(cameras, threads, strict=True):
                 camera.stop()
                 thread.join()
-        names = runtime.manifest.class_names
+        manifest = runtime.manifest
     print(*cameras, sep="\n")
     lasts = [camera.last for camera in cameras if camera.last is not None]
-    pictures = [draw_detections(frame.image, detections, names) for frame, detections in lasts]
+    pictures = [
+        draw_detections(frame.image, detections, manifest.class_names, keypoints=manifest.keypoints)
+        for frame, detections in lasts
+    ]
     if options.out and pictures:
         write_image(options.out, label_grid(pictures))
     return 1 if any(camera.error for camera in cameras) else 0

@@ -78,7 +78,7 @@ def main() -> None:
         parser.error("--zone needs x and y of at least three corners")
     thresholds, tracker, zone, alerts = Thresholds(confidence=options.confidence, iou=0.5), Tracker(), None, 0
     with Runtime(options.model) as runtime, open_source(options.source) as source:
-        names = runtime.manifest.class_names
+        names, keypoints = runtime.manifest.class_names, runtime.manifest.keypoints
         with runtime.stream(source, thresholds=thresholds) as results:
             for frame, detections in results:
                 if zone is None:
@@ -90,7 +90,7 @@ def main() -> None:
                     alerts += 1
                     print(f"frame {frame.index}: {names[track.class_id]} {track.number} stays in the zone", flush=True)
                     if options.out:
-                        picture = draw_detections(frame.image, detections, names)
+                        picture = draw_detections(frame.image, detections, names, keypoints=keypoints)
                         cv2.polylines(picture, [zone.corners.round().astype(np.int32)], True, (0, 0, 255), 2)
                         left, top, right, bottom = (round(float(side)) for side in track.box)
                         cv2.rectangle(picture, (left - 3, top - 3), (right + 3, bottom + 3), (0, 0, 255), 2)

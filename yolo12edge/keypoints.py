@@ -23,6 +23,11 @@ COCO_PERSON = (
     "right_ankle",
 )
 """Names of COCO's keypoints of a person, in COCO's order."""
+_COCO_SKELETON = (
+    (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9), (8, 10),
+    (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6),
+)
+_COCO_FLIP = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
 # fmt: on
 
 # How far annotators differ, as a share of the object's scale: https://cocodataset.org/#keypoints-eval.
@@ -72,10 +77,18 @@ class KeypointSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     @property
     def sigmas(self) -> npt.NDArray[np.float64]:
         """Tolerance of each point in object keypoint similarity, shape (count,): COCO's of a person, else 1/count."""
-        if self.count == len(COCO_PERSON) and self.dimensions == 3 and _is_person(self.names):
+        if self.count == len(COCO_PERSON) and self.dimensions == 3 and (not self.names or _is_person(self.names)):
             return np.array(_COCO_SIGMAS, np.float64) / 1000
         return np.full(self.count, 1 / self.count)
 
+    def completed(self) -> KeypointSpec:
+        """Return the points with COCO's skeleton and mirror images, where they are named like COCO's and lack these."""
+        if not _is_person(self.names):
+            return self
+        return msgspec.structs.replace(
+            self, skeleton=self.skeleton or list(_COCO_SKELETON), flip=self.flip or list(_COCO_FLIP)
+        )
+
 
 def _is_person(names: Sequence[str]) -> bool:
-    return not names or [name.lower().replace(" ", "_").replace("-", "_") for name in names] == list(COCO_PERSON)
+    return [name.lower().replace(" ", "_").replace("-", "_") for name in names] == list(COCO_PERSON)

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from yolo12edge.checkpoint import Checkpoint, import_public, read_metadata
 from yolo12edge.cli.import_checkpoint import import_
 from yolo12edge.errors import CheckpointError, InputError
-from yolo12edge.keypoints import KeypointSpec
+from yolo12edge.keypoints import COCO_PERSON, KeypointSpec
 from yolo12edge.manifest import TASKS
 from yolo12edge.nn import YOLO12, ModelConfig, build_model
 from yolo12edge.nn.blocks import A2C2f, ABlock, AreaAttention, Bottleneck, C3k, C3k2, Conv
@@ -251,6 +251,26 @@ def test_names_of_keypoints_that_do_not_fit_are_left_out(save: Callable[..., Pat
     source = random_model(task="pose", keypoints=POINTS)
     path = save(lambda public: {"model": public_pose(public, source, shape=(4, 2), kpt_names=names)})
     assert import_public(path).meta.keypoints == KeypointSpec(count=4, dimensions=2)
+
+
+@pytest.mark.parametrize(
+    ("count", "names", "person"), [(17, ["person"], True), (17, ["player"], False), (16, ["person"], False)]
+)
+def test_points_without_names_are_cocos_of_a_person(
+    save: Callable[..., Path], count: int, names: list[str], person: bool
+) -> None:
+    source = random_model(task="pose", num_classes=1, keypoints=KeypointSpec(count=count))
+
+    def make(public: PublicPackage) -> object:
+        model = public.model(source, names=names)
+        model.model[-1].kpt_shape = [count, 3]  # type: ignore[index,union-attr]
+        return {"model": model}
+
+    spec = import_public(save(make)).meta.keypoints
+    assert spec == (
+        KeypointSpec(count=17, names=list(COCO_PERSON)).completed() if person else KeypointSpec(count=count)
+    )
+    assert bool(spec.skeleton) == person
 
 
 def test_the_whole_module_alone_and_wrapped(save: Callable[..., Path]) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -21,7 +22,7 @@ from yolo12edge.data.labels import Labels, parse_labels
 from yolo12edge.data.report import check_dataset
 from yolo12edge.errors import DatasetError
 from yolo12edge.imaging.rotated import corners_of_rotated, rotated_iou
-from yolo12edge.keypoints import KeypointSpec
+from yolo12edge.keypoints import COCO_PERSON, KeypointSpec
 from yolo12edge.manifest import TASKS
 
 SPEC = KeypointSpec(count=4, dimensions=3)
@@ -402,3 +403,22 @@ def test_keypoints_of_a_coco_file(tmp_path: Path) -> None:
     wrong = read_dataset(coco(tmp_path, {"keypoints": [6, 4, 2]}, category=about), task="pose")
     (problem,) = check_dataset(wrong, splits=("train",)).errors
     assert "3 values of keypoints; expected 6" in problem.message
+
+
+def test_points_named_like_those_of_cocos_persons_are_known(tmp_path: Path) -> None:
+    person = KeypointSpec(count=17, names=list(COCO_PERSON)).completed()
+    assert all(COCO_PERSON[a].replace("left", "right") == COCO_PERSON[b] for a, b in enumerate(person.flip) if a % 2)
+    assert {COCO_PERSON[index] for index in person.skeleton[0]} == {"left_ankle", "left_knee"}
+    assert len(person.skeleton) == 19
+    points = {"keypoints": [6, 4, 2, *[0] * 48]}
+    dataset = read_dataset(coco(tmp_path, points, category={"keypoints": list(COCO_PERSON)}), task="pose")
+    assert dataset.keypoints == person
+    described = tmp_path / "described.yaml"
+    names = [name.replace("_", " ").title() for name in COCO_PERSON]
+    about = "train: .\nval: .\nnames: [person]\nkpt_shape: [17, 3]\n"
+    described.write_text(f"{about}kpt_names: {names}\n")
+    assert read_dataset(described).keypoints == msgspec.structs.replace(person, names=names)
+    described.write_text(f"{about}kpt_names: {names}\nskeleton: [[0, 1]]\n")
+    assert read_dataset(described).keypoints.skeleton == [(0, 1)]
+    described.write_text(about)
+    assert read_dataset(described).keypoints == KeypointSpec(count=17)

@@ -13,13 +13,13 @@ import torch
 from tests.task_data import CLASS_NAMES, make_dataset
 from yolo12edge.checkpoint import Checkpoint
 from yolo12edge.data.dataset import read_dataset
-from yolo12edge.data.loader import PictureDataset, collate
+from yolo12edge.data.loader import Item, PictureDataset, collate
 from yolo12edge.manifest import TASKS, Task
 from yolo12edge.nn import ModelConfig, build_model
 from yolo12edge.training import EpochRecord, TrainConfig, train
 from yolo12edge.training.losses import LOSSES, LossSettings
 from yolo12edge.training.module import images_to_float
-from yolo12edge.training.samples import as_detections
+from yolo12edge.training.samples import as_detections, draw_training_samples
 from yolo12edge.training.trainer import transfer_weights
 from yolo12edge.training.validation import Validation
 
@@ -145,3 +145,22 @@ def test_drawn_labels_are_those_of_the_picture(data: dict[Task, Path], task: Tas
     held = {name for name in ("mask", "keypoints", "obb", "probs") if getattr(shown, name) is not None}
     own: dict[Task, set[str]] = {"segment": {"mask"}, "pose": {"keypoints"}, "obb": {"obb"}, "classify": {"probs"}}
     assert held == own.get(task, set())
+
+
+def test_samples_are_spread_over_a_dataset_that_is_sorted_by_class(data: dict[Task, Path], tmp_path: Path) -> None:
+    dataset = read_dataset(data["classify"])
+    taken: list[int] = []
+
+    class Pictures(PictureDataset):
+        def __len__(self) -> int:
+            return 100
+
+        def __getitem__(self, key: tuple[int, int]) -> Item:
+            taken.append(key[1])
+            return super().__getitem__((key[0], 0))
+
+    pictures = Pictures(dataset.samples("train"), image_size=64, task="classify")
+    draw_training_samples(pictures, dataset, tmp_path / "samples.jpg")
+    assert len(taken) == 16
+    assert (taken[0], taken[-1]) == (0, 99)
+    assert set(np.diff(taken)) == {6, 7}

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ..errors import CheckpointError
-from ..keypoints import KeypointSpec
+from ..keypoints import COCO_PERSON, KeypointSpec
 from ..nn import ModelConfig, build_model
 from ..nn.config import TRAITS
 from ..nn.infer import infer_config
@@ -170,12 +170,14 @@ def _interpret(found: _Found) -> tuple[CheckpointMeta, ModelConfig]:
     config = infer_config(found.tensors, areas=known(_areas(found.modules), "areas", None))
     traits = TRAITS[config.task]
     config = replace(config, bn_eps=known(_bn_eps(found.modules), "bn_eps", traits.bn_eps))
+    names = _class_names(found.get("names"), config.num_classes)
     if config.keypoints is not None:
-        config = replace(config, keypoints=known(_keypoints(found, config.keypoints), "keypoints", config.keypoints))
+        read = config.keypoints
+        config = replace(config, keypoints=known(_keypoints(found, read, names), "keypoints", read))
     numbered = [f"class {index}" for index in range(config.num_classes)]
     meta = meta_of(
         config,
-        class_names=known(_class_names(found.get("names"), config.num_classes), "class_names", numbered),
+        class_names=known(names, "class_names", numbered),
         image_size=known(_image_size(found.arguments.get("imgsz")), "image_size", traits.image_size),
         source="imported",
         weights_license=_license(found),
@@ -184,7 +186,7 @@ def _interpret(found: _Found) -> tuple[CheckpointMeta, ModelConfig]:
     return meta, config
 
 
-def _keypoints(found: _Found, read: KeypointSpec) -> KeypointSpec | None:
+def _keypoints(found: _Found, read: KeypointSpec, class_names: list[str] | None) -> KeypointSpec | None:
     """Return the keypoints that the model or its head states, checked against the rows ``read`` from its shapes."""
     head = found.modules.get(f"model.{TRAITS['pose'].head}.")
     stated = (head.state if head else {}).get("kpt_shape") or found.get("kpt_shape")
@@ -195,7 +197,10 @@ def _keypoints(found: _Found, read: KeypointSpec) -> KeypointSpec | None:
         raise CheckpointError("the stated shape of the keypoints is not a number of points and 2 or 3")
     if count * dimensions != read.rows:
         raise CheckpointError(f"the keypoints are stated as {count} x {dimensions}, and the head has {read.rows} rows")
-    return KeypointSpec(count=count, dimensions=dimensions, names=_keypoint_names(found, count))  # type: ignore[arg-type]
+    names = _keypoint_names(found, count)
+    if not names and (count, dimensions) == (17, 3) and class_names == ["person"]:
+        names = list(COCO_PERSON)  # the public models of persons do not name their points
+    return KeypointSpec(count=count, dimensions=dimensions, names=names).completed()  # type: ignore[arg-type]
 
 
 def _keypoint_names(found: _Found, count: int) -> list[str]:

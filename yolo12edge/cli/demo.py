@@ -75,6 +75,9 @@ def _draw(artifact: Path, images: tuple[Path, ...], picture: Path) -> None:
     thresholds = Thresholds(confidence=_DRAWN_CONFIDENCE)
     with Runtime(artifact) as runtime:
         frames = [read_image(image) for image in images]
-        names = runtime.manifest.class_names
-        cells = [draw_detections(frame, runtime(frame, thresholds=thresholds), names) for frame in frames]
+        names, keypoints = runtime.manifest.class_names, runtime.manifest.keypoints
+        cells = [
+            draw_detections(frame, runtime(frame, thresholds=thresholds), names, keypoints=keypoints)
+            for frame in frames
+        ]
     write_image(picture, label_grid(cells))

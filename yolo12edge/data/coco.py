@@ -218,7 +218,7 @@ def _keypoints(categories: Sequence[_Category], path: Path) -> KeypointSpec | No
     pairs = [[point - 1 for point in pair] for pair in first.skeleton or ()]
     try:
         about = {"count": len(first.keypoints), "names": first.keypoints, "skeleton": pairs}
-        return msgspec.convert(about, KeypointSpec)
+        return msgspec.convert(about, KeypointSpec).completed()
     except (msgspec.ValidationError, InputError) as error:
         raise DatasetError(f"{path}: the keypoints of its categories: {error}") from error
 

@@ -121,7 +121,7 @@ def _keypoints(content: dict[str, Any], path: Path) -> KeypointSpec | None:
     try:
         for key in ("count", "dimensions"):
             about[key] = int(about[key])
-        return msgspec.convert(about, KeypointSpec, strict=False)  # numbers are text here
+        return msgspec.convert(about, KeypointSpec, strict=False).completed()  # numbers are text here
     except (msgspec.ValidationError, InputError, ValueError, TypeError) as error:
         listed = ", ".join(f"`{key}`" for key in given)
         raise DatasetError(

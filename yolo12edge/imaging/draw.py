@@ -17,7 +17,7 @@ from . import draw_detect, draw_obb, draw_pose, draw_segment
 from .draw_classify import classes_shown
 from .drawing import Color, Image, class_color, corners_in
 
-__all__ = ["class_color", "draw_detections", "label_grid"]
+__all__ = ["class_color", "draw_detections", "evenly", "label_grid"]
 
 _FONT = cv2.FONT_HERSHEY_DUPLEX
 # OpenCV 5 draws real letters, whose weight belongs to the font; before, strokes must grow with the text.
@@ -165,6 +165,11 @@ def label_grid(
             _place(titles[i], nowhere, (40, 40, 40), (cell, cell), style, _Busy(nowhere[None], 1)).draw(tile, style)
             grid[top : top + cell, left : left + cell] = tile
     return grid
+
+
+def evenly(total: int, count: int) -> list[int]:
+    """Return the indices of up to ``count`` of ``total`` pictures, spread evenly over all: they may be in any order."""
+    return [int(index) for index in np.linspace(0, total - 1, min(count, total)).round()]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..detections import Detections
-from ..imaging.draw import draw_detections, label_grid
+from ..imaging.draw import draw_detections, evenly, label_grid
 from ..imaging.images import read_image, write_image
 from .evaluate import Evaluation
 from .plots import plot_confidence_curves, plot_confusion_matrix, plot_pr_curve
@@ -68,9 +68,8 @@ def sample_grids(
         measure: What is drawn: which classes and keypoints there are, and what counts as found.
         count: How many images to show, spread evenly over all.
     """
-    chosen = np.unique(np.linspace(0, len(images) - 1, min(count, len(images))).round().astype(int))
     labelled, predicted = [], []
-    for index in chosen:
+    for index in evenly(len(images), count):
         image, target, found = read_image(images[index]), targets[index], predictions[index]
         draw = partial(draw_detections, image, class_names=measure.class_names, keypoints=measure.keypoints)
         labelled.append(draw(measure.labelled(target), confidence=False))

@@ -10,7 +10,7 @@ import numpy as np
 from ..data.dataset import Dataset
 from ..data.loader import Item, PictureDataset
 from ..detections import Detections
-from ..imaging.draw import draw_detections, label_grid
+from ..imaging.draw import draw_detections, evenly, label_grid
 from ..imaging.images import write_image
 from ..masks import Masks
 
@@ -20,7 +20,7 @@ _SHOWN = 16
 
 
 def draw_training_samples(pictures: PictureDataset, dataset: Dataset, out: Path) -> None:
-    """Draw the first augmented images of epoch 0 with their labels.
+    """Draw augmented images of epoch 0, spread evenly over the dataset, with their labels.
 
     Args:
         pictures: The training set.
@@ -28,7 +28,7 @@ def draw_training_samples(pictures: PictureDataset, dataset: Dataset, out: Path)
         out: The image file.
     """
     cells = []
-    for index in range(min(_SHOWN, len(pictures))):
+    for index in evenly(len(pictures), _SHOWN):
         item = pictures[0, index]
         image = cv2.cvtColor(np.ascontiguousarray(item.image.numpy().transpose(1, 2, 0)), cv2.COLOR_RGB2BGR)
         cells.append(

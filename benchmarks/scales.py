@@ -14,7 +14,7 @@ from yolo12edge.calibration.observe import observe
 from yolo12edge.calibration.placement import Target
 from yolo12edge.calibration.quantize import Quantizer
 from yolo12edge.calibration.recipe import Recipe
-from yolo12edge.checkpoint import Checkpoint, CheckpointMeta
+from yolo12edge.checkpoint import Checkpoint, meta_of
 from yolo12edge.data.scenes import render_scene
 from yolo12edge.imaging.images import write_image
 from yolo12edge.manifest import Calibration, InputSpec, Manifest
@@ -34,15 +34,10 @@ def checkpoint_of(folder: Path, scale: str, size: int) -> Path:
         torch.manual_seed(0)
         model = build_model(ModelConfig(scale=scale, num_classes=CLASSES)).train()
         spread(model, size)
-        meta = CheckpointMeta(
-            scale=scale,
-            variant=model.config.variant,
+        meta = meta_of(
+            model.config,
             class_names=[str(index) for index in range(CLASSES)],
             image_size=640,
-            bn_eps=model.config.bn_eps,
-            mlp_ratio=model.config.mlp_ratio,
-            residual=model.config.residual,
-            areas=model.config.areas,
             source="trained",
             weights_license=None,
             training={},

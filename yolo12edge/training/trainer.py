@@ -6,7 +6,7 @@ import logging
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 import lightning as L
 import torch
 
-from ..checkpoint import FORMAT_VERSION, Checkpoint, CheckpointMeta
+from ..checkpoint import Checkpoint, meta_of
 from ..data.dataset import Dataset, Sample, read_dataset
 from ..data.loader import PictureDataset, train_loader, val_loader
 from ..errors import BackendError, CheckpointError, DatasetError, InputError
@@ -151,7 +151,7 @@ def _run(
     start = files.last if state is not None else config.weights
     origin = None if start is None else Checkpoint.load(start)
     network, transfer = make_network(config, dataset, origin)
-    weights_license = None if origin is None else origin.meta.weights_license
+    weights_license = None if origin is None else origin.meta.weights_license  # fine-tuned weights keep theirs
     settings = LossSettings(config.gains, dataset.keypoints, dataset.multi_label, config.label_smoothing)
     validating = Validation(dataset, scored, image_size=config.image_size)
     module = TrainingModule(network, plan, LOSSES[dataset.task](settings), validating)
@@ -168,7 +168,14 @@ def _run(
     writer = RunWriter(
         files,
         patience=config.patience,
-        meta=lambda summary: checkpoint_meta(config, network, dataset.class_names, summary, weights_license),
+        meta=lambda summary: meta_of(
+            network.config,
+            class_names=dataset.class_names,
+            image_size=config.image_size,
+            source="trained",
+            weights_license=weights_license,
+            training={**summary, "epochs": config.epochs, "batch": config.batch, "seed": config.seed},
+        ),
         on_step=on_step,
         on_epoch=on_epoch,
     )
@@ -249,38 +256,6 @@ def transfer_weights(network: YOLO12, tensors: dict[str, torch.Tensor]) -> Trans
     taken = [key for key, tensor in mine.items() if key in tensors and tensors[key].shape == tensor.shape]
     network.load_state_dict({key: tensors[key] for key in taken}, strict=False)
     return Transfer(taken, [key for key in mine if key not in set(taken)])
-
-
-def checkpoint_meta(
-    config: TrainConfig,
-    network: YOLO12,
-    class_names: Sequence[str],
-    summary: dict[str, Any],
-    weights_license: str | None,
-) -> CheckpointMeta:
-    """Return the metadata of a checkpoint of a run; fine-tuned weights keep the licence that they started with."""
-    built = network.config
-    # ModelConfig fills these in; only its type says that they may be absent.
-    mlp_ratio, residual = built.mlp_ratio, built.residual
-    assert mlp_ratio is not None
-    assert residual is not None
-    return CheckpointMeta(
-        format_version=FORMAT_VERSION,
-        task=built.task,
-        scale=built.scale,  # type: ignore[arg-type]
-        variant=built.variant,  # type: ignore[arg-type]
-        class_names=list(class_names),
-        multi_label=built.multi_label,
-        keypoints=built.keypoints,
-        image_size=config.image_size,
-        bn_eps=built.bn_eps,
-        mlp_ratio=mlp_ratio,
-        residual=residual,
-        areas=built.areas,
-        source="trained",
-        weights_license=weights_license,
-        training={**summary, "epochs": config.epochs, "batch": config.batch, "seed": config.seed},
-    )
 
 
 def choose_device(config: TrainConfig) -> tuple[str, str]:

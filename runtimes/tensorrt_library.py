@@ -6,7 +6,7 @@ import platform
 import re
 import sys
 from collections import deque
-from functools import lru_cache
+from functools import cache
 from importlib import import_module
 from threading import RLock
 from types import ModuleType
@@ -138,9 +138,9 @@ _speaking = RLock()  # an object of the library that is collected meanwhile may 
 _keepers: dict[str, WeakSet[LogKeeper]] = {}
 
 
-@lru_cache(maxsize=8)
+@cache
 def _logger_of(trt: ModuleType) -> Any:
-    """Return the one logger of a library; its base class exists once the library is imported."""
+    """Return the one logger of a library, for good; its base class exists once the library is imported."""
     base: Any = trt.ILogger
 
     class Logger(base):  # type: ignore[misc]

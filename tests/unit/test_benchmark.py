@@ -163,7 +163,7 @@ def test_an_unsteady_machine_is_the_first_thing_that_is_said() -> None:
 def test_accuracy_against_another_model_is_said() -> None:
     models = [model("float"), model("int8")]
     (line,) = verdict_lines(models, [case("float", 14), case("int8", 10)], None)
-    assert "\N{MINUS SIGN}0.5 AP against fp32 (87 images of cells)" in line
+    assert "\N{MINUS SIGN}0.5 points of box AP50-95 against fp32 (87 images of cells)" in line
 
 
 def test_each_model_is_compared_with_its_own_float() -> None:

@@ -271,7 +271,7 @@ class Agreement(_Struct, frozen=True, kw_only=True):
 class Budget(_Struct, frozen=True, kw_only=True):
     """What the artifact was allowed to lose, in points of its task's score, and whether it keeps to that.
 
-    ``simulated``: it was measured in float on another machine than it is for.
+    ``simulated``: it was measured on another machine than it is for.
     """
 
     max_map_drop: NonNegative

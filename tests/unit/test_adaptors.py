@@ -218,6 +218,7 @@ def test_coco_masks_are_what_the_evaluation_reads() -> None:
 def test_coco_keypoints_and_corners() -> None:
     posed = Detections([[0, 0, 9, 9]], [0.9], [0], keypoints=[[[1, 2, 0.3], [4, 5, 0.6]]])
     assert to_coco_results(posed, image_id=1, category_ids=(1,))[0]["keypoints"] == [1.0, 2.0, 0.3, 4.0, 5.0, 0.6]
+    assert to_coco_results(posed[:0], image_id=1, category_ids=(1,)) == []
     turned = Detections([[4, 1, 6, 9]], [0.9], [0], obb=[[5, 5, 8, 2, np.pi / 2]])
     (result,) = to_coco_results(turned, image_id=1, category_ids=(1,))
     assert result["segmentation"] == [[6, 1, 6, 9, 4, 9, 4, 1]]

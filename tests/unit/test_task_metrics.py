@@ -192,6 +192,21 @@ def test_similarity_of_keypoints_is_that_of_coco() -> None:
     assert 0.2 < own.max() <= 1
 
 
+@pytest.mark.parametrize("task", DENSE)
+def test_images_where_nothing_is_labelled_or_found(task: Task) -> None:
+    predictions, targets = scene(4, images=2)
+    measure = Measure(task, NAMES, SPEC if task == "pose" else None)
+    whole = measure.evaluate(predictions, targets)
+    nothing = Masks.empty(HW)
+    bare = Target(
+        np.zeros((0, 4)), np.zeros(0), HW, nothing, keypoints=np.zeros((0, 4, 3)), obb=np.zeros((0, 5))
+    )  # an image without labels, where nothing is found, changes no figure
+    assert measure.evaluate([*predictions, predictions[0][:0]], [*targets, bare]).figures() == whole.figures()
+    lost = measure.evaluate([found[:0] for found in predictions], targets)
+    assert lost.score == 0 < whole.score
+    assert math.isnan(measure.evaluate([predictions[0]], [bare]).score)
+
+
 def test_points_off_by_a_known_distance() -> None:
     # a box of 100 x 100, sigma 1/4: exp(-d² / (0.5² · 5300 · 2))
     boxes = np.array([[0, 0, 100, 100]], np.float32)

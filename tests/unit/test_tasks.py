@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -166,6 +167,29 @@ def test_what_is_not_finite_is_dropped(task: Task, value: float) -> None:
     made[role] = made[role].copy()
     made[role][-1, 1] = value
     assert decode(FACTS[task], made, BOX, ANY).class_id.tolist() == [1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(["detect", "segment", "pose", "obb"]),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([(1, 1), (1, 900), (640, 3), (64, 128)]),
+)
+def test_engines_may_give_any_number(task: Task, seed: int, frame: tuple[int, int]) -> None:
+    """No warning, no number in a result that is not finite or out of the frame, nothing shared with the outputs."""
+    rng = np.random.default_rng(seed)
+    made = outputs()
+    for role, values in made.items():
+        made[role] = rng.uniform(0, 1 if role == "scores" else 60, values.shape).astype(np.float32)
+        strange = rng.random(values.shape) < 0.1
+        made[role][strange] = rng.choice(np.array([np.nan, np.inf, -np.inf, 3e38, -3e38, 1e20, 0, -1]), strange.sum())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = decode(FACTS[task], made, plan_letterbox(frame, (64, 64)), Thresholds(confidence=0.0))
+    for part in (found.xyxy, found.confidence, found.keypoints, found.obb):
+        assert part is None or (np.isfinite(part).all() and not any(np.shares_memory(part, x) for x in made.values()))
+    assert (found.xyxy >= 0).all()
+    assert (found.xyxy <= (*frame[::-1], *frame[::-1])).all()
 
 
 CROP, _ = plan_centre_crop((480, 640), (64, 64))

@@ -54,8 +54,8 @@ def to_coco_results(
         for result, code in zip(results, detections.mask.to_rle(), strict=True):
             result["segmentation"] = {**code, "counts": _compressed(code["counts"])}
     if detections.keypoints is not None:
-        for result, points in zip(results, detections.keypoints.reshape(len(results), -1).tolist(), strict=True):
-            result["keypoints"] = [round(value, 3) for value in points]
+        for result, points in zip(results, detections.keypoints.tolist(), strict=True):
+            result["keypoints"] = [round(value, 3) for point in points for value in point]
     if detections.obb is not None:
         for result, corners in zip(results, corners_of_rotated(detections.obb), strict=True):
             result["segmentation"] = [[round(value, 2) for value in corners.ravel().tolist()]]

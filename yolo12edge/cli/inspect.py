@@ -16,7 +16,8 @@ from ._licence import agpl_warning
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ..manifest import Accuracy, Latency, Manifest
+    from ..keypoints import KeypointSpec
+    from ..manifest import Accuracy, InputSpec, Latency, Manifest
 
 __all__ = ["describe", "inspect"]
 
@@ -235,7 +236,7 @@ def _table(*columns: str) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(*columns, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(*map(plain, columns), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for column in table.columns[1:]:
         column.overflow = "fold"
     return table
@@ -265,9 +266,19 @@ def _print_table(table: Table) -> None:
     out.print("\n".join(line.rstrip() for line in text.getvalue().splitlines()), markup=False, soft_wrap=True)
 
 
-def _classes(names: list[str]) -> str:
+def _classes(names: list[str], multi_label: bool = False) -> str:
     shown = ", ".join(names[:20])
-    return f"{len(names)}: {shown}{', …' if len(names) > 20 else ''}"
+    together = "; they do not exclude each other" if multi_label else ""
+    return f"{len(names)}: {shown}{', …' if len(names) > 20 else ''}{together}"
+
+
+def _keypoints(points: KeypointSpec) -> str:
+    names = f": {', '.join(points.names[:20])}{', …' if len(points.names) > 20 else ''}" if points.names else ""
+    return f"{points.count} of {points.dimensions} values{names}"
+
+
+def _resize(spec: InputSpec) -> str:
+    return f"letterbox padded with {spec.pad_value}" if spec.resize == "letterbox" else "middle of the picture"
 
 
 def _licence(weights_license: str | None) -> str:
@@ -281,15 +292,17 @@ def _manifest_rows(manifest: Manifest, *, lone: bool) -> list[tuple[str, str]]:
     model = "foreign" if manifest.foreign else f"YOLO12{manifest.scale} ({manifest.variant})"
     rows = [
         ("model", f"{model}, {manifest.task}"),
-        ("classes", _classes(manifest.class_names)),
+        ("classes", _classes(manifest.class_names, manifest.multi_label)),
         ("format", f"{manifest.format}, {_precision(manifest)}"),
         (
             "input",
             f"{spec.name}: {'x'.join(map(str, spec.shape(spec.batch)))} {spec.dtype}, {spec.layout}, {spec.color}, "
-            f"{spec.resize} padded with {spec.pad_value}, pixel * {spec.scale:.6g}"
+            f"{_resize(spec)}, pixel * {spec.scale:.6g}"
             + (" in the graph" if spec.pixels else ""),
         ),
     ]
+    if points := manifest.keypoints:
+        rows.insert(2, ("keypoints", _keypoints(points)))
     if spec.min_batch is not None:
         rows.append(("batch", f"any from {spec.min_batch} to {spec.batch}"))
     for output in manifest.outputs:
@@ -374,11 +387,16 @@ def _engine_rows(manifest: Manifest) -> list[tuple[str, str]]:
 
 
 def _checkpoint_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    import msgspec
+
+    from ..keypoints import KeypointSpec
+
     meta = facts["checkpoint"]
     training = ", ".join(f"{key} {value}" for key, value in meta["training"].items())
     return [
         ("model", f"YOLO12{meta['scale']} ({meta['variant']}), {meta['task']}"),
-        ("classes", _classes(meta["class_names"])),
+        ("classes", _classes(meta["class_names"], meta["multi_label"])),
+        *([("keypoints", _keypoints(msgspec.convert(meta["keypoints"], KeypointSpec)))] if meta["keypoints"] else []),
         ("parameters", f"{facts['parameters']:,}"),
         ("image size", f"{meta['image_size']} px"),
         ("source", meta["source"]),

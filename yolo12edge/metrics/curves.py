@@ -127,14 +127,16 @@ def detection_curves(
     matched = match_pairs(pairs, rank[pairs.detection], detections=len(rank), targets=len(true_class))
     # what was matched with an ignored object is neither right nor wrong
     order = order[~np.append(ignored, False)[matched[order]]]
+    order = order[np.argsort(found_class[order], kind="stable")]  # class after class
 
     classes = len(class_names)
     precision_at_recall = np.full((classes, len(_RECALL_GRID)), np.nan)
     right_above, wrong_above = (np.zeros((classes, len(_CONFIDENCE_GRID)), np.int64) for _ in range(2))
     precision, recall, f1 = (np.full((classes, len(_CONFIDENCE_GRID)), np.nan) for _ in range(3))
-    right, confidence, class_id = matched[order] >= 0, confidences[order], found_class[order]
+    right, confidence = matched[order] >= 0, confidences[order]
+    ends = np.searchsorted(found_class[order], np.arange(classes + 1))
     for index in range(classes):
-        own = class_id == index
+        own = slice(ends[index], ends[index + 1])
         found = np.cumsum(right[own])
         # detections at or above each threshold; float32 on both sides, or 0.9 would miss a confidence of 0.9
         above = np.searchsorted(-confidence[own], -_CONFIDENCE_GRID.astype(np.float32), side="right")

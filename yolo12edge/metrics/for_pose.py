@@ -92,5 +92,5 @@ def _fields(part: Detections | Target, *, count: int) -> list[dict[str, Any]]:
     points = _points(part, count)
     boxes = part.boxes if isinstance(part, Target) else part.xyxy
     known = (points[:, :, 2] > 0).sum(1).tolist()
-    rows = zip(points.reshape(len(points), -1).tolist(), known, box_area(boxes).tolist(), strict=True)
+    rows = zip(points.reshape(-1, 3 * count).tolist(), known, box_area(boxes).tolist(), strict=True)
     return [{"keypoints": row, "num_keypoints": number, "area": _FILLED * area} for row, number, area in rows]

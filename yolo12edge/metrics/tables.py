@@ -47,6 +47,10 @@ def tables_of(
     order = np.argsort(-confidence, kind="stable")
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
+    # Class after class, the most confident first.
+    order = order[np.argsort(found_class[order], kind="stable")]
+    ends = np.searchsorted(found_class[order], np.arange(num_classes + 1))
+    of_class = [order[ends[index] : ends[index + 1]] for index in range(num_classes)]
     place = np.concatenate([np.zeros(0, np.int64), *(_place_in_class(part) for part in kept)])
     found_area = np.concatenate([np.zeros(0), *map(area, kept)])
     true_area = np.concatenate([np.zeros(0), *map(area, targets)])
@@ -63,7 +67,7 @@ def tables_of(
             right = hit & ~np.append(ignored, False)[matched]
             counts = right | (~hit & ~elsewhere)
             for index in np.flatnonzero(counted):
-                own = order[(found_class[order] == index) & counts[order]]
+                own = of_class[index][counts[of_class[index]]]
                 found = np.cumsum(right[own])
                 shares = found / counted[index]
                 precision[step, :, index, size] = interpolate(shares, found / np.arange(1, len(found) + 1))

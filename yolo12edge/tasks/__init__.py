@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from ..detections import Detections
 from ..imaging.letterbox import Letterbox
 from ..manifest import Task
@@ -38,4 +40,6 @@ def decode(facts: TaskFacts, outputs: Outputs, letterbox: Letterbox, thresholds:
     Raises:
         InputError: If ``thresholds.classes`` names a class that there is not.
     """
-    return _READERS[facts.task](outputs, letterbox, thresholds, facts)
+    # Engines may give any number: what is not finite, or no longer is in source pixels, is dropped without a word.
+    with np.errstate(invalid="ignore", over="ignore"):
+        return _READERS[facts.task](outputs, letterbox, thresholds, facts)

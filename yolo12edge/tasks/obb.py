@@ -26,6 +26,6 @@ def read(outputs: Outputs, letterbox: Letterbox, thresholds: Thresholds, facts: 
     moved = stretch_rotated(found, *gains(letterbox))
     moved[:, :2] = points_to_source(found[:, :2], letterbox)
     xyxy = clip_boxes(np.asarray(hull_of_rotated(moved), np.float32), letterbox.source_hw)
-    inside = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
+    usable = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1]) & np.isfinite(moved).all(axis=1)
     detections = Detections(xyxy, chosen.confidence, chosen.class_id, obb=np.asarray(moved, np.float32))
-    return detections if inside.all() else detections[inside]
+    return detections if usable.all() else detections[usable]

@@ -32,8 +32,7 @@ def read(outputs: Outputs, letterbox: Letterbox, thresholds: Thresholds, facts: 
     usable &= np.isfinite(values).all(axis=(1, 2))
     height, width = letterbox.source_hw
     keypoints = np.ones((len(values), spec.count, 3), np.float32)
-    with np.errstate(invalid="ignore", over="ignore"):
-        np.clip(points_to_source(values[..., :2], letterbox), 0, np.array((width, height)), out=keypoints[..., :2])
+    np.clip(points_to_source(values[..., :2], letterbox), 0, np.array((width, height)), out=keypoints[..., :2])
     if spec.dimensions == 3:
         keypoints[..., 2] = values[..., 2]
     found = Detections(xyxy, chosen.confidence, chosen.class_id, keypoints=keypoints)

@@ -28,7 +28,6 @@ Distance = Callable[[Roles, Roles], float]
 
 _TOP = 300  # candidates of an image that the loss looks at: as many as detections are ever kept
 _MASKS = 50  # of these the masks of so many are compared, which takes longer
-_CHUNK = 32
 
 
 class OutputLoss:
@@ -135,11 +134,7 @@ def _keypoints(own: Roles, twin: Roles, chosen: Chosen, *, spec: KeypointSpec) -
 def _rotated(own: Roles, twin: Roles, chosen: Chosen) -> Floats:
     """Return 1 - the probabilistic IoU of each candidate's oriented boxes."""
     a, b = (np.concatenate((side["rotated_boxes"], side["angles"]))[:, chosen].T for side in (own, twin))
-    parts = [
-        np.diagonal(probabilistic_iou(a[begin : begin + _CHUNK], b[begin : begin + _CHUNK]))
-        for begin in range(0, len(a), _CHUNK)
-    ]
-    return 1 - np.concatenate([np.zeros(0, np.float32), *parts])
+    return 1 - probabilistic_iou(a, b)
 
 
 def _pose(keypoints: KeypointSpec | None) -> Distance:

@@ -16,12 +16,11 @@ from hypothesis import strategies as st
 
 from tests.task_data import CLASS_NAMES, FLIP, KEYPOINT_NAMES, label_line, make_dataset, make_picture
 from yolo12edge.data.dataset import read_dataset
-from yolo12edge.data.form_obb import rotated_of_corners
 from yolo12edge.data.forms import FORMS
 from yolo12edge.data.labels import Labels, parse_labels
 from yolo12edge.data.report import check_dataset
 from yolo12edge.errors import DatasetError
-from yolo12edge.imaging.rotated import corners_of_rotated, rotated_iou
+from yolo12edge.imaging.rotated import corners_of_rotated, rotated_iou, rotated_of_corners
 from yolo12edge.keypoints import COCO_PERSON, KeypointSpec
 from yolo12edge.manifest import TASKS
 

@@ -118,8 +118,8 @@ def test_probabilistic_overlap_of_known_gaussians() -> None:
     # Two squares of side s, d apart: Bhattacharyya distance d^2 / (8 s^2 / 12), and nothing for the shape.
     a, b = np.array([[0.0, 0, 6, 6, 0]]), np.array([[3.0, 0, 6, 6, 0.7]])
     expected = 1 - np.sqrt(1 - np.exp(-9 / (8 * 36 / 12)))
-    np.testing.assert_allclose(probabilistic_iou(a, b), [[expected]], atol=1e-5)
-    assert probabilistic_iou(a, np.array([[1000.0, 0, 6, 6, 0]]))[0, 0] < 1e-3
+    np.testing.assert_allclose(probabilistic_iou(a, b), [expected], atol=1e-5)
+    assert probabilistic_iou(a, np.array([[1000.0, 0, 6, 6, 0]]))[0] < 1e-3
 
 
 def candidates(seed: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

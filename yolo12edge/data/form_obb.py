@@ -10,14 +10,14 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..imaging.rotated import corners_of_rotated, wrap_angle
+from ..imaging.rotated import corners_of_rotated, rotated_of_corners
 from ..keypoints import KeypointSpec
 from .form_segment import coco_rings
 from .label_form import CocoObject, LabelForm, NoAreaError, Shape, hull_of
 from .objects import MIN_VISIBLE, Matrix, Objects, map_points
 from .polygons import clip_ring
 
-__all__ = ["FORM", "Corners", "rotated_of_corners"]
+__all__ = ["FORM", "Corners"]
 
 Array = npt.NDArray[np.float32]
 
@@ -74,38 +74,6 @@ def _shrunk(corners: npt.NDArray[np.float64], angle: float, size: float) -> Arra
     low, high = along.min(axis=0), along.max(axis=0)
     rectangle = np.array([low, (high[0], low[1]), high, (low[0], high[1])])
     return np.asarray(rectangle @ axes, np.float32)
-
-
-def rotated_of_corners(corners: npt.NDArray[Any]) -> Array:
-    """Return the smallest oriented box around each four corners.
-
-    Args:
-        corners: (n, 4, 2), in order around a convex shape, in pixels.
-
-    Returns:
-        float32 (n, 5): centre x, centre y, width, height, angle in radians. The width is the longer side; the angle is
-        in [-pi/4, 3 pi/4) and turns from x towards y.
-    """
-    points = np.asarray(corners, np.float64).reshape(-1, 4, 2)
-    ways = np.roll(points, -1, axis=1) - points
-    # The smallest rectangle around a convex shape shares a direction with one of its sides.
-    angles = np.arctan2(ways[..., 1], ways[..., 0])
-    cos, sin = np.cos(angles)[..., None], np.sin(angles)[..., None]
-    x, y = points[:, None, :, 0], points[:, None, :, 1]
-    along, across = cos * x + sin * y, cos * y - sin * x  # (n, side, corner)
-    wide, high = np.ptp(along, axis=2), np.ptp(across, axis=2)
-    best = np.argmin(wide * high, axis=1)
-    row = np.arange(len(points))
-    along, across = along[row, best], across[row, best]
-    middle_along = (along.min(axis=1) + along.max(axis=1)) / 2
-    middle_across = (across.min(axis=1) + across.max(axis=1)) / 2
-    wide, high, angle = wide[row, best], high[row, best], angles[row, best]
-    cos, sin = np.cos(angle), np.sin(angle)
-    centre_x, centre_y = cos * middle_along - sin * middle_across, sin * middle_along + cos * middle_across
-    turned = high > wide
-    wide, high = np.where(turned, high, wide), np.where(turned, wide, high)
-    angle = np.asarray(wrap_angle(np.where(turned, angle + np.pi / 2, angle).astype(np.float32)), np.float64)
-    return np.stack([centre_x, centre_y, wide, high, angle], axis=1).astype(np.float32)
 
 
 def parse(values: Sequence[float], keypoints: KeypointSpec | None) -> Shape:

@@ -57,18 +57,35 @@ def corners_of_rotated(boxes: Floats) -> Floats:
     return corners
 
 
-def rotated_of_corners(corners: Floats) -> Floats:
-    """Return the boxes that have these corners, in the order of ``corners_of_rotated``: shape (n, 4, 2) to (n, 5)."""
-    along, across = corners[:, 1] - corners[:, 0], corners[:, 3] - corners[:, 0]
-    width, height = np.hypot(*along.T), np.hypot(*across.T)
-    boxes: Floats = np.concatenate(
-        (
-            corners.mean(axis=1),
-            np.stack((width, height, wrap_angle(np.arctan2(along[:, 1], along[:, 0]))), axis=1),
-        ),
-        axis=1,
-    )
-    return boxes
+def rotated_of_corners(corners: Floats) -> npt.NDArray[np.float32]:
+    """Return the smallest oriented box around each four corners.
+
+    Args:
+        corners: shape (n, 4, 2), in order around a convex shape.
+
+    Returns:
+        float32, shape (n, 5). The width is the longer side; the angle is in [-pi/4, 3 pi/4).
+    """
+    points = np.asarray(corners, np.float64).reshape(-1, 4, 2)
+    ways = np.roll(points, -1, axis=1) - points
+    # The smallest rectangle around a convex shape shares a direction with one of its sides.
+    angles = np.arctan2(ways[..., 1], ways[..., 0])
+    cos, sin = np.cos(angles)[..., None], np.sin(angles)[..., None]
+    x, y = points[:, None, :, 0], points[:, None, :, 1]
+    along, across = cos * x + sin * y, cos * y - sin * x  # (n, side, corner)
+    wide, high = np.ptp(along, axis=2), np.ptp(across, axis=2)
+    best = np.argmin(wide * high, axis=1)
+    row = np.arange(len(points))
+    along, across = along[row, best], across[row, best]
+    middle_along = (along.min(axis=1) + along.max(axis=1)) / 2
+    middle_across = (across.min(axis=1) + across.max(axis=1)) / 2
+    wide, high, angle = wide[row, best], high[row, best], angles[row, best]
+    cos, sin = np.cos(angle), np.sin(angle)
+    centre_x, centre_y = cos * middle_along - sin * middle_across, sin * middle_along + cos * middle_across
+    turned = high > wide
+    wide, high = np.where(turned, high, wide), np.where(turned, wide, high)
+    angle = np.asarray(wrap_angle(np.where(turned, angle + np.pi / 2, angle).astype(np.float32)), np.float64)
+    return np.stack([centre_x, centre_y, wide, high, angle], axis=1).astype(np.float32)
 
 
 def hull_of_rotated(boxes: Floats) -> Floats:
@@ -121,23 +138,22 @@ def rotated_iou(a: Floats, b: Floats) -> npt.NDArray[np.float32]:
 
 
 def probabilistic_iou(a: Floats, b: Floats) -> npt.NDArray[np.float32]:
-    """Return the similarity of oriented boxes as Gaussians, one less their Hellinger distance.
+    """Return how alike paired oriented boxes are as Gaussians, one less their Hellinger distance.
 
     It is smooth, and what training assigns and learns boxes by; ``rotated_iou`` is what they are scored by. From
     "Gaussian Bounding Boxes and Probabilistic Intersection-over-Union for Object Detection" (Llerena et al. 2021).
 
     Args:
         a: shape (n, 5).
-        b: shape (m, 5).
+        b: shape (n, 5).
 
     Returns:
-        float32, shape (n, m), in [0, 1].
+        float32, shape (n,), in [0, 1].
     """
-    ax, ay, axy = (part[:, None] for part in _covariance(a))
-    bx, by, bxy = (part[None, :] for part in _covariance(b))
+    ax, ay, axy = _covariance(a)
+    bx, by, bxy = _covariance(b)
     eps = 1e-7
-    dx = (a[:, None, 0] - b[None, :, 0]).astype(np.float64)
-    dy = (a[:, None, 1] - b[None, :, 1]).astype(np.float64)
+    dx, dy = (a[:, :2] - b[:, :2]).astype(np.float64).T
     sx, sy, sxy = ax + bx, ay + by, axy + bxy
     determinant = sx * sy - sxy**2
     apart = (sx * dy**2 + sy * dx**2) / (determinant + eps) / 4 - sxy * dx * dy / (determinant + eps) / 2

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from ..detections import Detections
 from ..errors import InputError
-from ..imaging.rotated import wrap_angle
+from ..imaging.rotated import rotated_of_corners
 from ..masks import Masks
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ class Target:
         if sample.keypoints is not None:
             keypoints = sample.keypoints * np.append(scale, np.float32(1))
         if sample.corners is not None:
-            obb = _rectangles(sample.corners * scale)
+            obb = rotated_of_corners(sample.corners * scale)
         return cls(target.boxes, target.class_id, image_hw, mask, keypoints, obb)
 
     @classmethod
@@ -129,14 +128,3 @@ class Target:
         height, width = image_hw
         scale = np.array([width, height, width, height], np.float32)
         return cls(np.asarray(boxes, np.float32).reshape(-1, 4) * scale, class_id, image_hw)
-
-
-def _rectangles(corners: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return the smallest rectangle around each four corners: (n, 4, 2) → (n, 5), angles in [-pi/4, 3pi/4)."""
-    rows = []
-    for points in np.asarray(corners, np.float32):
-        (x, y), (width, height), degrees = cv2.minAreaRect(points)
-        rows.append((x, y, width, height, np.deg2rad(degrees)))
-    boxes = np.array(rows, np.float32).reshape(-1, 5)
-    boxes[:, 4] = wrap_angle(boxes[:, 4])
-    return boxes

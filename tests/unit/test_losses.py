@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import pi
 
 import numpy as np
@@ -38,7 +39,8 @@ def test_assignment_keeps_to_its_rules() -> None:
     def overlap(image: Tensor, candidate: Tensor, target: Tensor) -> Tensor:
         return complete_iou(boxes[image, candidate], target_boxes[target])
 
-    found = assign(scores, inside_boxes(points, target_boxes), overlap, target_image, target_class)
+    inside_of = partial(inside_boxes, points)
+    found = assign(scores, inside_of, target_boxes, overlap, target_image, target_class)
     assert len({(int(i), int(c)) for i, c in zip(found.image, found.candidate, strict=True)}) == len(found.image)
     assert bool((target_image[found.target] == found.image).all())
     assert bool((torch.bincount(found.target, minlength=4) >= 1).all())
@@ -51,6 +53,33 @@ def test_assignment_keeps_to_its_rules() -> None:
     mine = found.target == 3
     best = complete_iou(boxes[1, found.candidate[mine]], target_boxes[3].expand(int(mine.sum()), 4)).max()
     assert float(found.score[mine].max()) == pytest.approx(float(best), rel=1e-4)
+
+
+def test_assignment_does_not_depend_on_how_many_objects_are_looked_at_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = LOSSES["detect"](LossSettings())(output(4), batch())
+    monkeypatch.setattr("yolo12edge.training.assigner._CHUNK", 1)
+    assert LOSSES["detect"](LossSettings())(output(4), batch()) == whole
+
+
+def test_memory_of_the_assignment_follows_areas_and_not_the_number_of_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = torch.cartesian_prod(torch.arange(4.0, 320, 8), torch.arange(4.0, 320, 8))
+    low = torch.rand(900, 2, generator=torch.Generator().manual_seed(0)) * 300
+    boxes, looked_at, measured = torch.cat((low, low + 16), 1), [], []
+
+    def inside(part: Tensor) -> Tensor:
+        looked_at.append(len(part) * len(points))
+        return inside_boxes(points, part)
+
+    def overlap(image: Tensor, candidate: Tensor, target: Tensor) -> Tensor:
+        measured.append(len(target))
+        return torch.rand(len(target), generator=torch.Generator().manual_seed(1))
+
+    monkeypatch.setattr("yolo12edge.training.assigner._CHUNK", 100_000)
+    nothing = torch.zeros(900, dtype=torch.long)
+    found = assign(torch.full((1, 1, len(points)), 0.5), inside, boxes, overlap, nothing, nothing)
+    assert max(looked_at) <= 100_000
+    assert measured == [int(inside_boxes(points, boxes).sum())]
+    assert len(found.candidate.unique()) == len(found.candidate) > 500
 
 
 def test_complete_iou() -> None:
@@ -78,6 +107,19 @@ def test_probabilistic_iou_does_not_mind_the_name_of_a_rectangle(a: tuple[float,
     assert float(probabilistic_iou(turned, second)) == pytest.approx(float(value), abs=1e-6)
     assert float(probabilistic_iou(second, first)) == pytest.approx(float(value), abs=1e-6)
     assert float(probabilistic_iou(first, first)) == pytest.approx(1, abs=2e-3)
+
+
+@pytest.mark.parametrize("height", [0.0, 1e-4, 1e-3, 1e-2])
+def test_probabilistic_iou_of_thin_boxes_has_a_gradient(height: float) -> None:
+    angle = torch.linspace(-pi / 4, 3 * pi / 4, 500)
+    sides = torch.tensor([30.0, height]).expand(500, 2)
+    thin = torch.cat((torch.full((500, 2), 9.3), sides, angle[:, None]), 1).requires_grad_()
+    other = torch.cat((torch.full((500, 2), 9.0), torch.tensor([29.0, 0.06]).expand(500, 2), angle[:, None]), 1)
+    value = probabilistic_iou(thin, other)
+    (slope,) = torch.autograd.grad(value.sum(), thin)
+    assert bool(torch.isfinite(slope).all())
+    exact = probabilistic_iou(thin.detach().double(), other.double())
+    assert torch.allclose(value.detach().double(), exact, atol=2e-3)
 
 
 @settings(max_examples=60, deadline=None)

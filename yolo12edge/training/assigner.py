@@ -17,6 +17,7 @@ _TOP_K = 10
 _ALPHA = 0.5  # weight of the class score in the alignment metric
 _BETA = 6.0  # weight of the overlap
 _EPS = 1e-9
+_CHUNK = 1 << 22  # pairs of object and candidate that are looked at together
 
 
 class Assignment(NamedTuple):
@@ -37,17 +38,23 @@ class Assignment(NamedTuple):
 
 @torch.no_grad()
 def assign(
-    scores: Tensor, inside: Tensor, overlap_of: Overlap, target_image: Tensor, target_class: Tensor
+    scores: Tensor,
+    inside: Callable[[Tensor], Tensor],
+    boxes: Tensor,
+    overlap_of: Overlap,
+    target_image: Tensor,
+    target_class: Tensor,
 ) -> Assignment:
     """Choose the candidates that learn each object.
 
     The ten candidates with the highest ``score^0.5 * overlap^6`` whose centre lies inside the object
-    learn it; one that several objects want goes to the object that it overlaps most. Overlaps are
-    computed for candidates inside objects only, which keeps the work proportional to their number.
+    learn it; one that several objects want goes to the object that it overlaps most. Only pairs of an object and a
+    candidate inside it are kept, so memory and work follow the objects' areas, however many objects there are.
 
     Args:
         scores: (B, classes, A), predicted class probabilities.
-        inside: (G, A), bool, which candidates' centres lie inside which objects.
+        inside: Tells which candidates' centres lie inside some of the boxes, (g, ...) to bool (g, A).
+        boxes: (G, ...), where the objects are, as ``inside`` takes them.
         overlap_of: Measures predictions against objects; below 0 counts as 0.
         target_image: (G,), image of each object.
         target_class: (G,), class of each object.
@@ -57,40 +64,50 @@ def assign(
     """
     batch, _, count = scores.shape
     objects = len(target_image)
-    object_, candidate = inside.nonzero(as_tuple=True)
+    object_, candidate = _pairs(inside, boxes, count)
     image = target_image[object_]
 
     # A diverged network predicts NaN; the run then ends with the checkpoint's own message.
     overlap = overlap_of(image, candidate, object_).nan_to_num(nan=0.0).clamp_(min=0)
-    score = scores[image, target_class[object_], candidate]
-    metric = torch.zeros((objects, count), dtype=overlap.dtype, device=overlap.device)
-    metric[object_, candidate] = score.pow(_ALPHA) * overlap.pow(_BETA)
-    overlaps = torch.zeros_like(metric)
-    overlaps[object_, candidate] = overlap
-
-    wanted = torch.zeros_like(inside)
-    if objects:
-        wanted.scatter_(1, metric.topk(min(_TOP_K, count), dim=1).indices, True)
-    want_object, want_candidate = (wanted & inside).nonzero(as_tuple=True)
-    want_cell = target_image[want_object] * count + want_candidate
+    metric = scores[image, target_class[object_], candidate].pow(_ALPHA) * overlap.pow(_BETA)
+    wanted = _best_of_each(metric.nan_to_num(nan=0.0), object_, objects)
 
     # Conflicts: among all objects around the candidate, the largest overlap wins; ties go to the first object.
-    cells = batch * count
+    # Cells are candidates of the batch; what is assigned to them are pairs, which are ordered by object.
+    cells, pairs = batch * count, len(object_)
     cell = image * count + candidate
-    rivals = torch.bincount(want_cell, minlength=cells)
+    rivals = torch.bincount(cell[wanted], minlength=cells)
     best_overlap = overlap.new_zeros(cells).scatter_reduce_(0, cell, overlap, "amax")
-    winner = torch.full((cells,), objects, dtype=torch.long, device=scores.device)
-    is_best = overlap >= best_overlap[cell]
-    winner.scatter_reduce_(0, cell[is_best], object_[is_best], "amin")
+    best = (overlap >= best_overlap[cell]).nonzero().squeeze(1)
+    winner = torch.full((cells,), pairs, dtype=torch.long, device=scores.device)
+    winner.scatter_reduce_(0, cell[best], best, "amin")
     assigned = torch.full((cells,), -1, dtype=torch.long, device=scores.device)
-    assigned[want_cell] = want_object
+    assigned[cell[wanted]] = wanted
     assigned = torch.where(rivals > 1, winner, assigned)
 
-    positive = (assigned >= 0).nonzero().squeeze(1)
-    target = assigned[positive]
-    chosen = positive % count
-    metric_at, overlap_at = metric[target, chosen], overlaps[target, chosen]
-    best_metric = metric.new_zeros(objects).scatter_reduce_(0, target, metric_at, "amax")
-    best_iou = metric.new_zeros(objects).scatter_reduce_(0, target, overlap_at, "amax")
-    soft = metric_at * best_iou[target] / (best_metric[target] + _EPS)
-    return Assignment(positive // count, chosen, target, soft)
+    chosen = assigned[assigned >= 0]
+    target, metric, overlap = object_[chosen], metric[chosen], overlap[chosen]
+    best_metric = metric.new_zeros(objects).scatter_reduce_(0, target, metric, "amax")
+    best_iou = metric.new_zeros(objects).scatter_reduce_(0, target, overlap, "amax")
+    soft = metric * best_iou[target] / (best_metric[target] + _EPS)
+    return Assignment(image[chosen], candidate[chosen], target, soft)
+
+
+def _pairs(inside: Callable[[Tensor], Tensor], boxes: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return object and candidate of each pair of which the one lies around the other, ordered by object."""
+    step = max(1, _CHUNK // count)
+    found = [inside(part).nonzero() for part in boxes.split(step)]
+    for number, pairs in enumerate(found):
+        pairs[:, 0] += number * step
+    object_, candidate = torch.cat(found).unbind(1)
+    return object_, candidate
+
+
+def _best_of_each(metric: Tensor, object_: Tensor, objects: int) -> Tensor:
+    """Return the indices of the pairs with the largest metrics of each object; of equals, the first candidates."""
+    order = metric.argsort(descending=True, stable=True)
+    order = order[object_[order].argsort(stable=True)]
+    per_object = torch.bincount(object_, minlength=objects)
+    starts = per_object.cumsum(0) - per_object
+    rank = torch.arange(len(order), device=order.device) - starts[object_[order]]
+    return order[rank < _TOP_K]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -53,7 +54,8 @@ def match_boxes(output: HeadOutput, batch: Batch) -> Matched:
 
     positives = assign(
         output.cls.detach().sigmoid(),
-        inside_boxes(output.anchors * output.strides.unsqueeze(1), boxes),
+        partial(inside_boxes, output.anchors * output.strides.unsqueeze(1)),
+        boxes,
         overlap,
         batch.image_index,
         batch.class_id,

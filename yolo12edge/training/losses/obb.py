@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -51,7 +52,8 @@ class OrientedLoss:
 
         positives = assign(
             output.cls.detach().sigmoid(),
-            inside_rotated(output.anchors * output.strides.unsqueeze(1), boxes),
+            partial(inside_rotated, output.anchors * output.strides.unsqueeze(1)),
+            boxes,
             overlap,
             batch.image_index[large],
             class_id,

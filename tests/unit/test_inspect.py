@@ -19,6 +19,7 @@ from tests.fakes.tensorrt import fake_facts
 from yolo12edge.artifact import Artifact, with_report, write_artifact
 from yolo12edge.cli.inspect import describe, inspect
 from yolo12edge.errors import ArtifactError, CheckpointError, InputError
+from yolo12edge.keypoints import KeypointSpec
 from yolo12edge.manifest import (
     Accuracy,
     Agreement,
@@ -31,6 +32,8 @@ from yolo12edge.manifest import (
     Parity,
     Provenance,
     Report,
+    Task,
+    output_shapes,
 )
 
 app = typer.Typer()
@@ -285,6 +288,46 @@ def test_no_escape_sequence_or_markup_of_the_file_reaches_the_terminal(tmp_path:
     assert "\x1b" not in shown
     assert "\x07" not in shown
     assert r"\x1b[31mred\x07, [bold]square[/bold]" in shown
+
+
+def test_names_of_figures_are_no_markup(tmp_path: Path) -> None:
+    report = manifest().report
+    assert report.accuracy is not None
+    strange = msgspec.structs.replace(
+        report.accuracy, metric="[/bold]", details={"\x1b[31m": 0.5}, reference_details={"\x1b[31m": 0.5}
+    )
+    write_artifact(
+        tmp_path / "art", manifest(report=msgspec.structs.replace(report, accuracy=strange)), {"model.onnx": b""}
+    )
+    shown = run(str(tmp_path / "art"))
+    assert "[/bold]" in shown
+    assert r"\x1b[31m" in shown
+    assert "\x1b" not in shown
+
+
+def of_task(task: Task, **changes: Any) -> Manifest:
+    """Of a task, without anything that was measured."""
+    resize: Any = "centre-crop" if task == "classify" else "letterbox"
+    spec = InputSpec(name="images", batch=1, height=64, width=64, resize=resize)
+    shapes = output_shapes(task, spec, classes=2, keypoints=changes.get("keypoints"))
+    outputs = [OutputSpec(name=role, role=role, shape=tuple(n or 84 for n in sizes)) for role, sizes in shapes.items()]
+    about = {"task": task, "input": spec, "outputs": outputs, "precision": "fp32", "calibration": None}
+    return manifest(**about, report=Report(), **changes)
+
+
+def test_what_belongs_to_a_task_is_shown(tmp_path: Path) -> None:
+    points = KeypointSpec(count=2, names=["nose", "tail"])
+    write_artifact(tmp_path / "pose", of_task("pose", keypoints=points), {"model.onnx": b""})
+    shown = run(str(tmp_path / "pose"))
+    for text in ("2 of 3 values: nose, tail", "letterbox padded with 114", "keypoints: 1x6x84 float32, keypoints"):
+        assert text in shown, text
+    write_artifact(tmp_path / "class", of_task("classify", multi_label=True), {"model.onnx": b""})
+    shown = run(str(tmp_path / "class"))
+    assert "2: circle, square; they do not exclude each other" in shown
+    assert "middle of the picture, pixel *" in shown
+    assert "padded" not in shown
+    about = {"task": "pose", "keypoints": msgspec.to_builtins(points)}
+    assert "2 of 3 values: nose, tail" in run(str(write_checkpoint(tmp_path / "a.safetensors", **about)))
 
 
 @pytest.mark.parametrize(

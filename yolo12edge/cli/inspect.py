@@ -236,9 +236,9 @@ def _table(*columns: str) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(*map(plain, columns), title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for column in table.columns[1:]:
-        column.overflow = "fold"
+    table = Table(title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(plain(column), overflow="fold" if index else "ellipsis")
     return table
 
 
@@ -297,8 +297,7 @@ def _manifest_rows(manifest: Manifest, *, lone: bool) -> list[tuple[str, str]]:
         (
             "input",
             f"{spec.name}: {'x'.join(map(str, spec.shape(spec.batch)))} {spec.dtype}, {spec.layout}, {spec.color}, "
-            f"{_resize(spec)}, pixel * {spec.scale:.6g}"
-            + (" in the graph" if spec.pixels else ""),
+            f"{_resize(spec)}, pixel * {spec.scale:.6g}" + (" in the graph" if spec.pixels else ""),
         ),
     ]
     if points := manifest.keypoints:

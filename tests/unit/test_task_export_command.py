@@ -7,11 +7,14 @@ import importlib
 import msgspec
 import pytest
 
-from tests.task_data import make_dataset
+from tests.task_data import CLASS_NAMES, make_dataset
 from yolo12edge.cli._data import described_by, read_export_data
+from yolo12edge.cli.val import val
 from yolo12edge.errors import DatasetError, ExportError, InputError
 from yolo12edge.exporters.deepstream import deepstream_from_artifact
 from yolo12edge.exporters.triton_server import triton_from_artifact
+from yolo12edge.keypoints import KeypointSpec
+from yolo12edge.metrics import Measure
 
 command = importlib.import_module("yolo12edge.cli.export")
 command_data = importlib.import_module("yolo12edge.cli._data")
@@ -39,11 +42,27 @@ def test_data_with_other_points_is_refused_before_anything_is_written(tiny_check
     model = msgspec.structs.replace(
         described_by(checkpoint),
         class_names=list(dataset.class_names),
-        keypoints=msgspec.structs.replace(dataset.keypoints, count=3, names=[], skeleton=[], flip=[]),
+        keypoints=KeypointSpec(count=6, dimensions=2),  # as many values as 4 points of 3
     )
     given = command_data.ExportData(dataset=dataset)
-    with pytest.raises(DatasetError, match="4 points"):
+    with pytest.raises(DatasetError, match="4 points of 3 values"):
         command._refuse_early(checkpoint, model, given, [], overwrite=False)
+
+
+def test_val_refuses_other_points_before_it_looks_at_a_picture(monkeypatch, tmp_path):
+    data = make_dataset("pose", tmp_path / "pose", images=2)
+
+    class Other:  # a Runtime that finds nothing
+        manifest = Measure("pose", list(CLASS_NAMES), KeypointSpec(count=3))
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_): ...
+
+    monkeypatch.setattr("yolo12edge.runtimes.Runtime", lambda *_, **__: Other())
+    with pytest.raises(DatasetError, match="4 points of 3 values"):
+        val(tmp_path / "model", data=data, split="val", device="cpu")
 
 
 @pytest.mark.parametrize("format", ["tensorrt", "coreml"])

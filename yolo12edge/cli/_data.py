@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..data.dataset import Dataset, Sample
     from ..manifest import Manifest, Task
 
-__all__ = ["ExportData", "described_by", "read_export_data"]
+__all__ = ["ExportData", "described_by", "read_export_data", "refuse_other_keypoints"]
 
 _HELD_BACK = 128  # images of a folder that are not calibrated on but compared on, at most a fifth of them
 _ENOUGH = 64  # images; with fewer, all are needed to calibrate
@@ -54,6 +54,23 @@ def described_by(source: Path) -> Manifest | CheckpointMeta:
     from ..checkpoint import read_metadata
 
     return read_manifest(source) if source.is_dir() else read_metadata(source)
+
+
+def refuse_other_keypoints(model: Manifest | CheckpointMeta, dataset: Dataset, *, remedy: str) -> None:
+    """Refuse labels whose keypoints are not those of the model.
+
+    Raises:
+        DatasetError: If there are more or fewer, or of other dimensions.
+    """
+    from ..errors import DatasetError
+
+    own, theirs = model.keypoints, dataset.keypoints
+    if own is not None and theirs is not None and (own.count, own.dimensions) != (theirs.count, theirs.dimensions):
+        raise DatasetError(
+            f"the objects of {dataset.path} have {theirs.count} points of {theirs.dimensions} values",
+            expected=f"those of the model: {own.count} of {own.dimensions}",
+            remedy=remedy,
+        )
 
 
 def read_export_data(

@@ -312,6 +312,7 @@ def _refuse_early(
     from ..artifact import check_float_onnx
     from ..errors import DatasetError, InputError
     from ..manifest import Manifest
+    from ._data import refuse_other_keypoints
 
     if isinstance(model, Manifest):
         check_float_onnx(model, source)
@@ -324,13 +325,7 @@ def _refuse_early(
                 expected=f"those of the model: {', '.join(model.class_names[:20])}",
                 remedy=remedy,
             )
-        own, theirs = model.keypoints, dataset.keypoints
-        if own is not None and theirs is not None and own.rows != theirs.rows:
-            raise DatasetError(
-                f"the objects of {dataset.path} have {theirs.count} points of {theirs.dimensions} values",
-                expected=f"those of the model: {own.count} of {own.dimensions}",
-                remedy=remedy,
-            )
+        refuse_other_keypoints(model, dataset, remedy=remedy)
     for target in targets:
         if not overwrite and (target.is_file() or (target.is_dir() and any(target.iterdir()))):
             raise InputError(f"{target} is there already", remedy="add --overwrite, or choose another --out")

@@ -10,21 +10,23 @@ import typer
 
 from ._console import console, plain, progress
 from ._console import out as results
+from ._data import refuse_other_keypoints
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
     from ..metrics import Metrics
+    from ..metrics.operating_point import OperatingPoint
     from ..metrics.tasks import ClassFigures
 
-__all__ = ["accuracy_table", "val"]
+__all__ = ["accuracy_tables", "val"]
 
 
 def val(
     model: Annotated[Path, typer.Argument(help="Artifact directory, .onnx or .xml file or .safetensors checkpoint.")],
     *,
-    data: Annotated[Path, typer.Option(help="Dataset description (data.yaml).")],
+    data: Annotated[Path, typer.Option(help="Dataset description (data.yaml), or a folder of classes.")],
     split: Annotated[str, typer.Option(help="Split to measure on.")] = "val",
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda; with TensorRT cuda:1; with OpenVINO gpu, gpu.1, npu.")
@@ -32,29 +34,44 @@ def val(
     out: Annotated[Path, typer.Option(help="Folder for metrics.json and plots.")] = Path("runs/val"),
     plots: Annotated[bool, typer.Option(help="Draw curves, confusion matrix and sample images.")] = True,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
+    cost_false_positive: Annotated[
+        float | None, typer.Option(help="What a wrong detection costs; to choose the cheapest threshold.")
+    ] = None,
+    cost_false_negative: Annotated[
+        float | None, typer.Option(help="What a missed object costs, in the same unit.")
+    ] = None,
 ) -> None:
     """Measure the accuracy of a model on labelled images, on the engine that will run it."""
     import msgspec
 
     from .. import __version__
     from ..data.dataset import read_dataset
-    from ..errors import DatasetError
+    from ..errors import DatasetError, InputError
     from ..files import atomic_file
-    from ..metrics import EVAL_THRESHOLDS, evaluate_runtime
+    from ..metrics import EVAL_THRESHOLDS, choose_threshold, evaluate_runtime
+    from ..metrics.operating_point import check_costs
     from ..metrics.report import write_plots
     from ..runtimes import Runtime
 
+    costs = [cost for cost in (cost_false_positive, cost_false_negative) if cost is not None]
+    if len(costs) == 1:
+        raise InputError(
+            "the cost of one kind of mistake was given", remedy="give --cost-false-positive and --cost-false-negative"
+        )
+    if costs:
+        check_costs(*costs)
     with Runtime(model, device=device) as runtime:
         manifest = runtime.manifest
         dataset = read_dataset(data, task=manifest.task)
         samples = dataset.samples(split)
         if not any(len(sample) for sample in samples):
             raise DatasetError(
-                f"the split {split!r} of {data} has {len(samples)} images and no labelled object",
-                expected="labelled objects to compare with",
+                f"the split {split!r} of {data} has {len(samples)} images and no label",
+                expected="labels to compare with",
                 remedy="check the split and where its labels lie",
             )
         _check_class_names(manifest.class_names, dataset.class_names, model=model, data=data)
+        refuse_other_keypoints(manifest, dataset, remedy="evaluate on the dataset that the model was trained for")
         thresholds = EVAL_THRESHOLDS.within(manifest.nms_iou)
         with progress(f"Evaluating {model.name}", len(samples), unit="images") as steps:
             evaluation = evaluate_runtime(runtime, samples, dataset.class_names, progress=steps.update)
@@ -76,6 +93,11 @@ def val(
             "metrics": evaluation.metrics.to_dict(),
             "times": evaluation.times.to_dict(),
         }
+        point = None
+        if costs:
+            given = dict(zip(("cost_false_positive", "cost_false_negative"), costs, strict=True))
+            point = choose_threshold(evaluation.metrics.curves, **given)
+            facts["cheapest"] = {**given, **point.to_dict()}
 
     report = msgspec.json.format(msgspec.json.encode(facts), indent=2) + b"\n"
     with atomic_file(out / "metrics.json") as file:
@@ -83,7 +105,10 @@ def val(
     if json:
         typer.echo(report.decode(), nl=False)
     else:
-        results.print(accuracy_table(evaluation.metrics))
+        for table in accuracy_tables(evaluation.metrics):
+            results.print(table)
+        if point is not None:
+            results.print(plain(_cheapest(point)))
         times = facts["times"]
         results.print(
             plain(
@@ -123,7 +148,20 @@ def _check_class_names(own: Sequence[str], labelled: Sequence[str], *, model: Pa
     )
 
 
-def accuracy_table(metrics: Metrics) -> Table:
+def _cheapest(point: OperatingPoint) -> str:
+    precision, recall = ("-" if share != share else f"{100 * share:.2f} %" for share in (point.precision, point.recall))
+    return (
+        f"Mistakes cost least at confidence {point.confidence:.3f}, where precision is {precision} and recall "
+        f"{recall}: {point.false_positives} wrong and {point.false_negatives} missed cost {point.cost:g}"
+    )
+
+
+def accuracy_tables(metrics: Metrics) -> list[Table]:
+    """Return a table of the task's own accuracy, and one of the boxes where the task has more; they fit 80 columns."""
+    return [_table(part) for part in metrics.parts()]
+
+
+def _table(metrics: Metrics) -> Table:
     """Return one row for all classes and, where there are several, one for each; shares as per cent."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
@@ -138,7 +176,7 @@ def accuracy_table(metrics: Metrics) -> Table:
     figures = metrics.figures()
     table.add_column("class", overflow="fold")
     for heading in ("images", metrics.counted, *figures, "precision", "recall", "F1"):
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
 
     def row(name: Text, entry: Metrics | ClassFigures, values: Mapping[str, float]) -> None:
         shares = [*(values.get(figure) for figure in figures), entry.precision, entry.recall, entry.f1]

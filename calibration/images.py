@@ -134,8 +134,8 @@ def caution_of(count: int) -> str:
         return ""
     return (
         f"There are only {count} calibration images; {_FEW_IMAGES} are the least that make sense, and "
-        f"{MAX_IMAGES} are better. Values that no calibration image reaches are clipped on the device: expect lost "
-        "objects and lower confidence on images unlike these."
+        f"{MAX_IMAGES} are better. Values that no calibration image reaches are clipped on the device: expect more "
+        "mistakes and lower confidence on images unlike these."
     )
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import math
 from pathlib import Path
@@ -10,13 +11,17 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+from rich.console import Console
 
 from yolo12edge.cli import val as val_module
 from yolo12edge.cli._console import plain
 from yolo12edge.data.dataset import Sample
 from yolo12edge.detections import Detections
 from yolo12edge.errors import DatasetError, InputError
-from yolo12edge.metrics import EVAL_THRESHOLDS, evaluate_pair, evaluate_runtime
+from yolo12edge.keypoints import KeypointSpec
+from yolo12edge.manifest import TASKS, Task
+from yolo12edge.masks import Masks
+from yolo12edge.metrics import EVAL_THRESHOLDS, Measure, Target, evaluate_pair, evaluate_runtime
 from yolo12edge.metrics import evaluate as evaluate_module
 from yolo12edge.metrics.report import sample_grids, write_plots
 from yolo12edge.thresholds import Thresholds
@@ -241,8 +246,47 @@ def test_val_refuses_other_class_names(dataset: Path, tmp_path: Path, names: str
 def test_val_refuses_a_split_without_objects(dataset: Path, tmp_path: Path) -> None:
     for path in (dataset.parent / "labels" / "val").iterdir():
         path.write_text("")
-    with pytest.raises(DatasetError, match="no labelled object"):
+    with pytest.raises(DatasetError, match="no label"):
         val_module.val(Path("m.onnx"), data=dataset, out=tmp_path / "out")
+
+
+def test_val_says_which_threshold_costs_least(
+    dataset: Path, tmp_path: Path, runtime: list[tuple[Path, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = {"data": dataset, "out": tmp_path / "out", "plots": False}
+    val_module.val(Path("m.onnx"), cost_false_positive=1, cost_false_negative=10, **place)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "cost least at confidence 0.450, where precision is 100.00 % and recall 100.00 %: 0 wrong" in printed
+    facts = json.loads((tmp_path / "out" / "metrics.json").read_bytes())["cheapest"]
+    assert (facts["cost_false_negative"], facts["recall"], facts["cost"]) == (10, 1.0, 0.0)
+    opened = len(runtime)
+    for costs in ({"cost_false_positive": 1.0}, {"cost_false_positive": 0.0, "cost_false_negative": 0.0}):
+        with pytest.raises(InputError, match="cost"):
+            val_module.val(Path("m.onnx"), **costs, **place)
+    assert len(runtime) == opened  # before anything is run
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_tables_of_accuracy_fit_a_narrow_terminal(task: Task) -> None:
+    names = ["a class with a rather long name", "b"]
+    target = Target(
+        np.array([[10, 10, 60, 50]], np.float32),
+        np.array([0]),
+        (100, 100),
+        Masks.of_polygons([[np.array([[10, 10], [60, 10], [60, 50], [10, 50]], np.float32)]], (100, 100)),
+        np.array([[[20, 20, 2], [30, 30, 2]]], np.float32),
+        np.array([[35, 30, 50, 40, 0]], np.float32),
+    )
+    measure = Measure(task, names, KeypointSpec(count=2) if task == "pose" else None)
+    metrics = measure.evaluate([measure.labelled(target)], [target])
+    console = Console(width=80, file=io.StringIO(), record=True)
+    for table in val_module.accuracy_tables(metrics):
+        console.print(table)
+    printed = console.export_text()
+    assert "…" not in printed
+    assert printed.count("100.00") >= 2 * len(metrics.figures())
+    for heading in ("images", metrics.counted, *" ".join(metrics.figures()).split(), "precision", "recall", "F1"):
+        assert heading in printed
 
 
 def test_cells_cannot_steer_the_terminal() -> None:

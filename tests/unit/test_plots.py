@@ -79,6 +79,16 @@ def test_label_statistics(tmp_path: Path, classes: int) -> None:
     picture(tmp_path / "labels.png")
 
 
+@pytest.mark.parametrize("classes", [3, 80])
+def test_labels_of_whole_pictures_are_only_counted(tmp_path: Path, classes: int) -> None:
+    class_id = np.random.default_rng(2).integers(0, classes, 500)
+    names = [f"class {i}" for i in range(classes)]
+    plot_label_statistics(None, class_id, names, tmp_path / "classes.png")
+    counted = picture(tmp_path / "classes.png")
+    plot_label_statistics(np.zeros((500, 4), np.float32), class_id, names, tmp_path / "boxes.png")
+    assert counted.shape[0] * counted.shape[1] < 0.7 * np.prod(picture(tmp_path / "boxes.png").shape[:2])
+
+
 def _rows() -> list[dict[str, str]]:
     """Rows as a logger writes them: one for training, one for validation, each with empty cells."""
     rows = []

@@ -338,6 +338,8 @@ def test_the_cheapest_threshold(costs: tuple[float, float]) -> None:
 
     assert mistakes(point.confidence) == (point.false_positives, point.false_negatives)
     assert point.cost == costs[0] * point.false_positives + costs[1] * point.false_negatives
+    assert point.true_positives + point.false_negatives == curves.instances.sum()
+    assert point.recall == point.true_positives / curves.instances.sum()
     for other in np.linspace(0, 1, 21):
         wrong, missed = mistakes(float(other))
         assert point.cost <= costs[0] * wrong + costs[1] * missed

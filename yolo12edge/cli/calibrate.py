@@ -39,6 +39,7 @@ def calibrate(
     the images again. Of a dataset, images of the training split are taken, the rare classes first; never those of its
     val split.
     """
+    from ..data.forms import FORMS
     from ..errors import InputError
     from ._console import console, plain
     from ._console import out as results
@@ -48,13 +49,14 @@ def calibrate(
     place = source.parent / f"{name}.calibration.npz" if output is None else output
     if place.exists() and (place.is_dir() or not overwrite):
         raise InputError(f"{place} is there already", remedy="add --overwrite, or choose another file with -o")
-    images = read_export_data(data, needed=True, task=described_by(source).task, count=count, seed=seed).calibration
+    task = described_by(source).task
+    images = read_export_data(data, needed=True, task=task, count=count, seed=seed).calibration
     assert images is not None
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         statistics = _observe(open_float_onnx(source, Path(scratch) / "onnx", imgsz=imgsz, images=images), images)
     statistics.save(place)
-    results.print(_table(statistics, place, seconds=time.monotonic() - begin))
+    results.print(_table(statistics, place, whole=FORMS[task].whole, seconds=time.monotonic() - begin))
     for caution in filter(None, (images.caution(), statistics.caution())):
         console.print(plain(caution, "yellow"), soft_wrap=True)
     console.print(plain(f"Written: {place}"), soft_wrap=True)
@@ -68,7 +70,7 @@ def _observe(artifact: Artifact, images: CalibrationImages) -> Statistics:
         return observe(artifact.model_file.read_bytes(), images, artifact.manifest.input, progress=steps.update)
 
 
-def _table(statistics: Statistics, place: Path, *, seconds: float) -> Table:
+def _table(statistics: Statistics, place: Path, *, whole: bool, seconds: float) -> Table:
     from rich.table import Table
 
     from ._console import plain
@@ -78,7 +80,7 @@ def _table(statistics: Statistics, place: Path, *, seconds: float) -> Table:
     table = Table(title="Calibration", title_justify="left", show_header=False)
     for row in (
         ("images", f"{images}, of {source}"),
-        ("with an object at confidence 0.25", f"{statistics.images_with_objects}"),
+        *([] if whole else [("with an object at confidence 0.25", f"{statistics.images_with_objects}")]),
         ("network input", f"{spec.width} x {spec.height}"),
         ("tensors", f"{len(statistics.tensors)}"),
         ("time", f"{seconds:.1f} s"),

@@ -9,7 +9,7 @@ import typer
 
 from ._console import console, free_folder, progress
 from ._console import out as results
-from .val import accuracy_table
+from .val import accuracy_tables
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -120,6 +120,7 @@ def _check(dataset: Dataset) -> None:
     """Check the dataset and say what is in it; errors end the command here."""
     from rich.markup import escape
 
+    from ..data.forms import FORMS
     from ..data.report import check_dataset
 
     total = sum(len(dataset.splits.get(split, ())) for split in ("train", "val"))
@@ -131,7 +132,8 @@ def _check(dataset: Dataset) -> None:
         console.print(f"[yellow]… and {len(report.warnings) - 10} more warnings[/]")
     report.raise_for_errors()
     for split, statistics in report.splits.items():
-        console.print(f"{split}: {statistics.images} images, {sum(statistics.boxes)} objects", markup=False)
+        what = f"{sum(statistics.boxes)} {FORMS[dataset.task].counted}"
+        console.print(f"{split}: {statistics.images} images, {what}", markup=False)
 
 
 class _Display:
@@ -190,6 +192,7 @@ def _finish(result: TrainResult, dataset: Dataset) -> None:
     """Measure the best checkpoint as ``val`` does, and draw the plots."""
     import numpy as np
 
+    from ..data.forms import FORMS
     from ..metrics import evaluate_runtime
     from ..metrics.plots import plot_label_statistics, plot_training_curves
     from ..metrics.report import write_plots
@@ -204,11 +207,12 @@ def _finish(result: TrainResult, dataset: Dataset) -> None:
         progress("Evaluating the best epoch", len(samples), unit="images") as steps,
     ):
         evaluation = evaluate_runtime(runtime, samples, dataset.class_names, progress=steps.update)
-    results.print(accuracy_table(evaluation.metrics))
+    for table in accuracy_tables(evaluation.metrics):
+        results.print(table)
     plot_training_curves(files.results, files.plots / "training.png")
     labelled = dataset.samples("train")
     plot_label_statistics(
-        np.concatenate([sample.boxes for sample in labelled]),
+        None if FORMS[dataset.task].whole else np.concatenate([sample.boxes for sample in labelled]),
         np.concatenate([sample.class_id for sample in labelled]),
         dataset.class_names,
         files.plots / "labels.png",

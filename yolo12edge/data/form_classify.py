@@ -26,4 +26,4 @@ def of_coco(annotation: CocoObject, keypoints: KeypointSpec | None) -> Shape:
     return WHOLE
 
 
-FORM = LabelForm("classify", None, "the class", parse, of_coco, no_value, no_value, no_targets)
+FORM = LabelForm("classify", None, "the class", parse, of_coco, no_value, no_value, no_targets, whole=True)

@@ -98,6 +98,7 @@ class LabelForm:
         gather: Shapes of the objects of an image → value of ``field``.
         part: Value of ``field`` → the part that moves with the picture.
         targets: Objects in network pixels and the side of the picture → arrays of ``Item`` by field.
+        whole: Whether labels are of whole pictures, and have no place in them.
     """
 
     task: Task
@@ -108,6 +109,12 @@ class LabelForm:
     gather: Callable[[Sequence[Shape], KeypointSpec | None], Any]
     part: Callable[[Any, KeypointSpec | None], Part | None]
     targets: Callable[[Objects, int], Mapping[str, npt.NDArray[Any]]]
+    whole: bool = False
+
+    @property
+    def counted(self) -> str:
+        """What is labelled, in the plural."""
+        return "labels" if self.whole else "objects"
 
 
 def fit_box(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -129,6 +129,10 @@ class DetectionMetrics:
         boxes = {} if self.box is None else {"box_ap": self.box.ap, "box_ap50": self.box.ap50}
         names = ("ap", "ap50", "ap75")
         return {**{name: getattr(self, name) for name in names}, **boxes, **_at_best(self)}
+
+    def parts(self) -> tuple[DetectionMetrics, ...]:
+        """Return what has a table of its own: these without the boxes, and the boxes."""
+        return (self,) if self.box is None else (replace(self, box=None), self.box)
 
     @property
     def counted(self) -> str:

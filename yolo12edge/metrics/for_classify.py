@@ -123,6 +123,10 @@ class ClassifyMetrics:
         shares = {"precision": self.precision, "recall": self.recall, "f1": self.f1}
         return {**{name: values[name] for name in first}, **shares}
 
+    def parts(self) -> tuple[ClassifyMetrics, ...]:
+        """Return what has a table of its own."""
+        return (self,)
+
     @property
     def counted(self) -> str:
         """What the instances are."""

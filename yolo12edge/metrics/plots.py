@@ -53,6 +53,7 @@ _ACCURACY = {
     "top5": "top-5",
 }
 _MAX_NAMED_CURVES = 9  # more cannot be told apart; then all are grey under the mean
+_MAX_BARS = 30  # classes that are counted beside the other plots
 
 
 def plot_training_curves(history: Path | Iterable[Mapping[str, Any]], out: Path) -> None:
@@ -193,18 +194,25 @@ def plot_confusion_matrix(matrix: ConfusionMatrix, out: Path) -> None:
 
 
 def plot_label_statistics(
-    boxes: npt.NDArray[np.float32], class_id: npt.NDArray[np.int64], class_names: Sequence[str], out: Path
+    boxes: npt.NDArray[np.float32] | None, class_id: npt.NDArray[np.int64], class_names: Sequence[str], out: Path
 ) -> None:
     """Draw how many objects each class has, where they lie and how large they are.
 
     Args:
-        boxes: Shape (n, 4): left, top, right, bottom as fractions of the image, of all images.
+        boxes: Shape (n, 4): left, top, right, bottom as fractions of the image, of all images; None where labels are
+            of whole images: then only classes are counted.
         class_id: Shape (n,).
         class_names: Names by class index.
         out: The PNG file.
     """
     counts = np.bincount(class_id, minlength=len(class_names))
-    many = len(class_names) > 30
+    many = len(class_names) > _MAX_BARS
+    if boxes is None:
+        size = (15.5, 4.6) if many else (7.5, 1.9 + 0.28 * len(class_names))
+        with saved_figure(out, size=size) as figure:
+            headline(figure, f"{len(class_id):,} labels of {len(class_names)} classes")
+            _class_counts(figure.subplots(), counts, class_names, counted="labels", upright=many)
+        return
     with saved_figure(out, size=(15.5, 8.6 if many else 4.9)) as figure:
         headline(figure, f"Labels: {len(boxes):,} objects of {len(class_names)} classes")
         if many:
@@ -213,7 +221,7 @@ def plot_label_statistics(
             others = [figure.add_subplot(rows[1, column]) for column in range(3)]
         else:
             bars, *others = figure.subplots(1, 4)
-        _class_counts(bars, counts, class_names, upright=many)
+        _class_counts(bars, counts, class_names, counted="objects", upright=many)
         centre = (boxes[:, :2] + boxes[:, 2:]) / 2
         extent = boxes[:, 2:] - boxes[:, :2]
         _density(others[0], centre, title="Box centres", xlabel="x / image width", ylabel="y / image height")
@@ -261,19 +269,21 @@ def _class_curves(
         axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0)
 
 
-def _class_counts(axis: Axes, counts: npt.NDArray[np.int64], names: Sequence[str], *, upright: bool) -> None:
-    place = np.arange(len(names))
+def _class_counts(
+    axis: Axes, counts: npt.NDArray[np.int64], names: Sequence[str], *, counted: str, upright: bool
+) -> None:
+    place, title = np.arange(len(names)), f"{counted.capitalize()} per class"
     if upright:
         axis.bar(place, counts, color=TRAIN, width=0.8)
         axis.set_xticks(place, names, rotation=90, fontsize=float(np.clip(640 / len(names), 4, 9)))
-        axis.set(xlim=(-0.7, len(names) - 0.3), ylabel="objects", title="Objects per class")
+        axis.set(xlim=(-0.7, len(names) - 0.3), ylabel=counted, title=title)
         axis.grid(False, axis="x")
         return
     axis.barh(place, counts, color=TRAIN, height=0.7)
     axis.set_yticks(place, names, fontsize=float(np.clip(220 / max(len(names), 1), 6, 10)))
     axis.invert_yaxis()
     axis.grid(False, axis="y")
-    axis.set(xlabel="objects", title="Objects per class")
+    axis.set(xlabel=counted, title=title)
     axis.margins(x=0.22)
     for at, count in zip(place, counts, strict=True):
         axis.annotate(f"{count:,}", (count, at), (4, 0), textcoords="offset points", va="center", fontsize=8)

@@ -160,6 +160,10 @@ class Metrics(Protocol):
         """Return the numbers that people look at by their names, the score first."""
         ...
 
+    def parts(self) -> Sequence[Metrics]:
+        """Return what has a table of its own, the task's own figures first."""
+        ...
+
     def details(self) -> dict[str, float]:
         """Return what a report says besides the score."""
         ...

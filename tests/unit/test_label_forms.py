@@ -280,6 +280,18 @@ def test_an_empty_class_folder_is_an_error(tmp_path: Path) -> None:
         read_dataset(folder).samples("train")
 
 
+def test_folders_of_images_and_labels_are_not_classes(tmp_path: Path) -> None:
+    picture(tmp_path / "train/images/a.png")
+    (tmp_path / "train/labels").mkdir()
+    with pytest.raises(DatasetError, match=r"cannot read the dataset description .*data\.yaml"):
+        read_dataset(tmp_path)
+
+
+def test_a_row_that_names_no_file_is_an_error_with_its_line(tmp_path: Path) -> None:
+    ((_, _, line, message),) = found(table(tmp_path, "pictures/a.png,dog\n/dev/zero,dog\n"))
+    assert (line, message) == (2, "/dev/zero: the image is not a file")
+
+
 def test_a_class_that_training_does_not_know_is_an_error(tmp_path: Path) -> None:
     folder = make_dataset("classify", tmp_path / "set")
     picture(folder / "val/other/x.png", 9)
@@ -383,6 +395,8 @@ def test_polygons_of_a_coco_file(tmp_path: Path) -> None:
         ([[1, 2, 3, 4, 5]], "polygon 1 has 5 coordinates"),
         ([[1, 2, 3, 4]], "polygon 1 has 4 coordinates"),
         ([[1, 2, 3, 4, 5, "x"]], "polygon 1 is"),
+        ([[1, 2, 3, 4, 5, 10**400]], "polygon 1 is"),
+        ([[1, 2, 3, 4, 5, None]], "polygon 1 is"),
         ([RINGS[0], [1, 2, 50, 4, 5, 9]], "point of polygon 2: 2 lies outside the image"),
     ],
 )

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.task_data import make_dataset, make_picture
+from yolo12edge.data import form_segment
 from yolo12edge.data.augment import AugmentConfig, Picture, augmented_picture, flip, letterboxed_picture, random_affine
-from yolo12edge.data.augment_classify import centre_cropped_picture
+from yolo12edge.data.augment_classify import centre_cropped_picture, cover
 from yolo12edge.data.dataset import Dataset, read_dataset
 from yolo12edge.data.form_obb import FORM as OBB
 from yolo12edge.data.form_obb import Corners
@@ -126,6 +127,15 @@ def test_flip_twice_is_nothing(task: str, horizontal: bool, vertical: bool) -> N
         assert turn * before > 0  # the left wing is still on the left of the nose
 
 
+def test_perspective_is_no_mirror() -> None:
+    points = np.concatenate([np.random.default_rng(0).uniform(100, 500, (1, 4, 2)), np.full((1, 4, 1), 2)], axis=2)
+    known, plain = (Keypoints(points.astype(np.float32), mirror) for mirror in (MIRROR, ()))
+    config = AugmentConfig(perspective=0.001, scale=0.9, degrees=180, shear=44)
+    for seed in range(200):
+        matrix = random_affine(config, np.random.default_rng(seed), canvas=640, size=640)
+        np.testing.assert_array_equal(known.map(matrix).points, plain.map(matrix).points)
+
+
 def test_a_point_outside_the_picture_is_forgotten() -> None:
     points = np.array([[[10, 10, 2], [-1, 10, 2], [50, 97, 1], [96, 0, 1]]], np.float32)
     objects = Objects(np.zeros(1, np.int64), np.array([[-20, 5, 60, 90]], np.float32), Keypoints(points))
@@ -179,6 +189,37 @@ def test_small_masks_lie_on_top_and_none_is_empty() -> None:
     assert masks[0, 0] == 2
     assert [int((masks == k).sum()) for k in range(4)] == [24 * 24 - 401, 25, 401 - 26, 1]
     assert ring_area(square(8, 88)) == 6400
+
+
+def test_no_more_masks_than_can_be_numbered(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert form_segment._MOST == 32_767  # what int16 holds
+    monkeypatch.setattr(form_segment, "_MOST", 3)
+    rings = ((np.array([[1, 1], [5, 1], [5, 5]], np.float32),),) * 5
+    boxes = np.tile(np.array([1, 1, 5, 5], np.float32), (5, 1))
+    masks = SEGMENT.targets(Objects(np.zeros(5, np.int64), boxes, Polygons(rings)), 64)["masks"]
+    assert int(masks.max()) == 3
+
+
+def test_the_strongest_geometry_neither_mirrors_nor_passes_the_camera() -> None:
+    config = AugmentConfig(shear=44, perspective=0.001, degrees=180, scale=0.9)
+    for size in (96, 1024):
+        reach = 0.75 * 2 * size
+        points = np.array([[size + x, size + y, 1] for x in (-reach, reach) for y in (-reach, reach)])
+        for seed in range(300):
+            matrix = random_affine(config, np.random.default_rng(seed), canvas=2 * size, size=size)
+            assert (points @ matrix[2] > 0.05).all()
+            assert np.linalg.det(matrix) > 0
+    with pytest.raises(InputError, match="shear"):
+        AugmentConfig(shear=50)
+
+
+def test_a_strip_does_not_fill_the_memory() -> None:
+    strip = np.zeros((2, 4000, 3), np.uint8)
+    strip[:, 2000] = 255
+    kept = cover(strip, 64)
+    assert kept.shape == (64, 512, 3)
+    assert abs(int(kept[0, :, 0].argmax()) - 256) <= 32
+    assert cover(np.zeros((30, 60, 3), np.uint8), 64).shape == (64, 128, 3)
 
 
 # --- loading ---

@@ -24,6 +24,9 @@ __all__ = ["AugmentConfig", "Picture", "augmented_picture", "letterbox_matrix", 
 
 Image = npt.NDArray[np.uint8]
 
+# Tiles of a mosaic reach up to 3/4 of the canvas' side from its centre, along both axes: 1 - 2 * 3/4 * 0.6 is above 0.
+_STEEPEST = 0.6
+
 
 @dataclass(frozen=True, slots=True)
 class AugmentConfig:
@@ -35,8 +38,10 @@ class AugmentConfig:
         scale: Zoom is drawn from ``1 ± scale``; in [0, 1).
         translate: Shift is drawn from ``± translate``, as a share of the output side; in [0, 1].
         degrees: Rotation is drawn from ``± degrees``; in [0, 180].
-        shear: Shear along each axis is drawn from ``± shear`` degrees; in [0, 60].
-        perspective: Perspective of each axis is drawn from ``± perspective``, per pixel; in [0, 0.001].
+        shear: Shear along each axis is drawn from ``± shear`` degrees; in [0, 44]: from 45 on, shear along both axes
+            can turn a picture into its mirror image.
+        perspective: Perspective of each axis is drawn from ``± perspective``, per pixel; in [0, 0.001], and no more
+            than keeps all of the picture before the camera.
         hsv: Gains of hue, saturation and value are drawn from ``1 ± hsv``; each in [0, 1].
         fliplr: Probability of a left-right flip. Pictures with keypoints whose mirror images are not known are never
             mirrored.
@@ -63,7 +68,7 @@ class AugmentConfig:
     erasing: float = 0.4
 
     def __post_init__(self) -> None:
-        upper = {"scale": 0.99, "degrees": 180.0, "shear": 60.0, "perspective": 0.001}
+        upper = {"scale": 0.99, "degrees": 180.0, "shear": 44.0, "perspective": 0.001}
         if len(self.hsv) != 3:
             raise InputError(f"hsv has {len(self.hsv)} values", expected="three gains: hue, saturation, value")
         for field in fields(self):
@@ -119,7 +124,7 @@ def random_affine(config: AugmentConfig, rng: np.random.Generator, *, canvas: in
     """
     draw = rng.uniform(-1.0, 1.0, size=8)
     perspective = np.eye(3)
-    perspective[2, :2] = config.perspective * draw[0:2]
+    perspective[2, :2] = min(config.perspective, _STEEPEST / canvas) * draw[0:2]
     angle = math.radians(config.degrees * draw[2])
     gain = 1.0 + config.scale * draw[3]
     cos, sin = gain * math.cos(angle), gain * math.sin(angle)

@@ -18,6 +18,7 @@ __all__ = ["centre_cropped_picture", "cover", "cropped_picture"]
 Image = npt.NDArray[np.uint8]
 
 _ASPECT = 4 / 3  # a crop is at most this much wider than high, or higher than wide
+_STRIP = 8  # a picture is at most this much longer than wide
 _TRIES = 10
 _ERASED = (0.02, 0.33)  # share of the picture's area
 _ERASED_ASPECT = 3.3
@@ -33,8 +34,13 @@ def resized(image: Image, height: int, width: int) -> Image:
 
 
 def cover(image: Image, size: int) -> Image:
-    """Resize a picture so that its short side is ``size``; what a training picture is cropped from."""
-    height, width = image.shape[:2]
+    """Resize a picture so that its short side is ``size``; what a training picture is cropped from.
+
+    Of a strip only the middle is taken: resized as a whole, one of a pixel's height would fill the memory.
+    """
+    height, width = (min(side, _STRIP * min(image.shape[:2])) for side in image.shape[:2])
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    image = image[top : top + height, left : left + width]
     scale = size / min(height, width)
     return resized(image, max(size, round(height * scale)), max(size, round(width * scale)))
 

@@ -92,8 +92,9 @@ class ClassTable:
 
 
 def has_class_folders(folder: Path) -> bool:
-    """Tell whether a folder holds folders, as one of a split with a folder a class does."""
-    return folder.is_dir() and any(entry.is_dir() for entry in folder.iterdir())
+    """Tell whether a folder holds folders, as one of a split with a folder a class does, and not images and labels."""
+    folders = {entry.name for entry in folder.iterdir() if entry.is_dir()} if folder.is_dir() else set()
+    return bool(folders) and not folders <= {"images", "labels"}
 
 
 def read_class_folders(folder: Path) -> NamedClasses:

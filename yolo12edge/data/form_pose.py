@@ -48,7 +48,7 @@ class Keypoints:
         moved = self.points.copy()
         moved[..., :2] = map_points(matrix, self.points[..., :2].reshape(-1, 2)).reshape(*moved.shape[:2], 2)
         moved[moved[..., 2] == 0] = 0
-        if self.mirror and np.linalg.det(matrix[:2, :2]) < 0:
+        if self.mirror and np.linalg.det(matrix) < 0:
             moved = moved[:, list(self.mirror)]
         return replace(self, points=moved)
 

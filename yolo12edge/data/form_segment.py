@@ -21,6 +21,8 @@ Rings = tuple[npt.NDArray[Any], ...]
 
 MASK_STRIDE = 4
 """Network pixels of a side of a mask's pixel."""
+_MOST = np.iinfo(np.int16).max  # objects that a picture's masks can tell apart
+_FARTHEST = 1e9  # pixels; JSON holds whole numbers that no float can
 _MIN_AREA = 1e-12  # of the picture: what rounding leaves of points on a line
 
 
@@ -115,7 +117,7 @@ def coco_rings(annotation: CocoObject) -> tuple[list[npt.NDArray[np.float32]], f
         raise ValueError(f"its segmentation is {segmentation!r:.60}; expected polygons, lists of x and y")
     rings, worst = [], 0.0
     for number, ring in enumerate(segmentation, start=1):
-        if not isinstance(ring, list) or not all(isinstance(v, (int, float)) and np.isfinite(v) for v in ring):
+        if not isinstance(ring, list) or not all(isinstance(v, (int, float)) and abs(v) <= _FARTHEST for v in ring):
             raise ValueError(f"polygon {number} is {ring!r:.60}; expected a list of x and y in pixels")
         if len(ring) % 2 or len(ring) < 6:
             raise ValueError(f"polygon {number} has {len(ring)} coordinates; expected x and y of at least 3 points")
@@ -137,11 +139,14 @@ def part(value: tuple[Rings, ...], keypoints: KeypointSpec | None) -> Polygons:
 
 
 def targets(objects: Objects, size: int) -> Mapping[str, npt.NDArray[Any]]:
-    """Render the masks at a quarter of the size: 0 is background, k the k-th object; small ones lie on top."""
+    """Render the masks at a quarter of the size: 0 is background, k the k-th object; small ones lie on top.
+
+    Objects beyond those that int16 can number have no mask; there are fewer pixels than these at any usual size.
+    """
     assert isinstance(objects.part, Polygons)
     side = size // MASK_STRIDE
     masks = np.zeros((side, side), np.int16)
-    scaled = [[ring / MASK_STRIDE for ring in rings] for rings in objects.part.rings]
+    scaled = [[ring / MASK_STRIDE for ring in rings] for rings in objects.part.rings[:_MOST]]
     areas = np.array([sum(map(ring_area, rings)) for rings in scaled])
     filled = Masks.of_polygons(scaled, (side, side))
     for index in np.argsort(-areas, kind="stable").tolist():

@@ -155,6 +155,8 @@ def _look(image: Path) -> _Look:
     from ..imaging.images import MAX_PIXELS
 
     try:
+        if image.exists() and not image.is_file():  # a list may name a device that never ends
+            return _Look(problem=Problem("error", image, None, "the image is not a file"))
         data = image.read_bytes()
     except FileNotFoundError:
         return _Look(problem=Problem("error", image, None, "the image is missing"))

@@ -96,7 +96,7 @@ def assign(
 def _pairs(inside: Callable[[Tensor], Tensor], boxes: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Return object and candidate of each pair of which the one lies around the other, ordered by object."""
     step = max(1, _CHUNK // count)
-    found = [inside(part).nonzero() for part in boxes.split(step)]
+    found = [inside(part).nonzero() for part in torch.split(boxes, step)]
     for number, pairs in enumerate(found):
         pairs[:, 0] += number * step
     object_, candidate = torch.cat(found).unbind(1)

@@ -5,22 +5,26 @@ from __future__ import annotations
 import csv
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 
 from tests.task_data import CLASS_NAMES, make_dataset
 from yolo12edge.checkpoint import Checkpoint
 from yolo12edge.data.dataset import read_dataset
-from yolo12edge.data.loader import Item, PictureDataset, collate
+from yolo12edge.data.loader import Batch, Item, PictureDataset, collate
+from yolo12edge.errors import InputError
 from yolo12edge.manifest import TASKS, Task
 from yolo12edge.nn import ModelConfig, build_model
 from yolo12edge.training import EpochRecord, TrainConfig, train
 from yolo12edge.training.losses import LOSSES, LossSettings
-from yolo12edge.training.module import images_to_float
-from yolo12edge.training.samples import as_detections, draw_training_samples
-from yolo12edge.training.trainer import transfer_weights
+from yolo12edge.training.module import TrainingModule, images_to_float
+from yolo12edge.training.optim import build_optimizer, plan_run
+from yolo12edge.training.samples import as_detections, draw_training_samples, numbered_masks
+from yolo12edge.training.trainer import TrainResult, Transfer, transfer_weights
 from yolo12edge.training.validation import Validation
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")
@@ -44,10 +48,39 @@ def config(data: Path, out: Path) -> TrainConfig:
     return TrainConfig(data=data, out=out, epochs=1, batch=4, image_size=64, workers=0, device="cpu")
 
 
+class Run(NamedTuple):
+    """What a run of one epoch gave."""
+
+    result: TrainResult
+    record: EpochRecord
+    transfer: Transfer | None
+
+
+@pytest.fixture(scope="module")
+def runs(data: dict[Task, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[Task, Run]:
+    """A run of each task; detect is asked for against the dataset's word, classify starts with its weights."""
+    root = tmp_path_factory.mktemp("runs")
+    other = data["detect"].with_name("other.yaml")
+    other.write_text(data["detect"].read_text().replace("task: detect", "task: segment"))
+    done: dict[Task, Run] = {}
+    for task in TASKS:
+        settings = config(data[task], root / task)
+        if task == "detect":
+            settings = replace(settings, data=other, task=task)
+        if task == "classify":
+            settings = replace(settings, weights=done["detect"].result.files.last)
+        records: list[EpochRecord] = []
+        transfers: list[Transfer | None] = []
+        result = train(
+            settings, on_epoch=records.append, on_start=lambda _, transfer, to=transfers: to.append(transfer)
+        )
+        done[task] = Run(result, records[0], transfers[0])
+    return done
+
+
 @pytest.mark.parametrize("task", TASKS)
-def test_run_of_each_task(data: dict[Task, Path], tmp_path: Path, task: Task) -> None:
-    records: list[EpochRecord] = []
-    result = train(config(data[task], tmp_path / "run"), on_epoch=records.append)
+def test_run_of_each_task(runs: dict[Task, Run], task: Task) -> None:
+    result = runs[task].result
     checkpoint = Checkpoint.load(result.files.best)
     assert (checkpoint.meta.task, tuple(checkpoint.meta.class_names)) == (task, CLASS_NAMES)
     assert (checkpoint.meta.keypoints is not None) == (task == "pose")
@@ -57,7 +90,7 @@ def test_run_of_each_task(data: dict[Task, Path], tmp_path: Path, task: Task) ->
         (row,) = csv.DictReader(file)
     for part in LOSSES[task](LossSettings(keypoints=checkpoint.meta.keypoints)).parts:
         assert np.isfinite([float(row[f"train/{part}"]), float(row[f"val/{part}"])]).all()
-    assert next(iter(records[0].figures)) == HEADLINE[task]
+    assert next(iter(runs[task].record.figures)) == HEADLINE[task]
     assert result.files.samples.is_file()
 
 
@@ -117,23 +150,14 @@ def test_network_learns_a_batch(data: dict[Task, Path], task: Task) -> None:
     assert losses[-1] < 0.75 * losses[0]
 
 
-def test_weights_of_one_task_start_another(data: dict[Task, Path], tmp_path: Path) -> None:
-    first = train(config(data["detect"], tmp_path / "boxes"))
-    origin = Checkpoint.load(first.files.last)
+def test_weights_of_one_task_start_another(runs: dict[Task, Run]) -> None:
+    origin = Checkpoint.load(runs["detect"].result.files.last)
     transfer = transfer_weights(build_model(ModelConfig(task="segment", num_classes=2)), origin.tensors)
     assert all(key.startswith(("model.21.cv4.", "model.21.proto.")) for key in transfer.skipped)
-    started = replace(config(data["classify"], tmp_path / "classes"), weights=first.files.last)
-    plans = []
-    second = train(started, on_start=lambda plan, transfer: plans.append(transfer))
-    assert all(key.startswith("model.9.") for key in plans[0].skipped)
-    assert Checkpoint.load(second.files.last).meta.task == "classify"
-
-
-def test_task_that_is_asked_for_wins(data: dict[Task, Path], tmp_path: Path) -> None:
-    boxes = data["detect"].with_name("other.yaml")
-    boxes.write_text(data["detect"].read_text().replace("task: detect", "task: segment"))
-    result = train(replace(config(boxes, tmp_path / "run"), task="detect"))
-    assert Checkpoint.load(result.files.last).meta.task == "detect"
+    taken = runs["classify"].transfer
+    assert taken is not None
+    assert len(taken.taken) > 200
+    assert all(key.startswith("model.9.") for key in taken.skipped)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -145,6 +169,49 @@ def test_drawn_labels_are_those_of_the_picture(data: dict[Task, Path], task: Tas
     held = {name for name in ("mask", "keypoints", "obb", "probs") if getattr(shown, name) is not None}
     own: dict[Task, set[str]] = {"segment": {"mask"}, "pose": {"keypoints"}, "obb": {"obb"}, "classify": {"probs"}}
     assert held == own.get(task, set())
+
+
+def test_drawn_masks_are_those_of_the_picture() -> None:
+    numbers = np.zeros((6, 9), np.int16)
+    numbers[1:4, 2:5], numbers[2, 3], numbers[5, 8] = 1, 2, 4  # the third is hidden
+    masks = numbered_masks(numbers, 4, 4)
+    expected = numbers.repeat(4, 0).repeat(4, 1) == np.arange(1, 5)[:, None, None]
+    np.testing.assert_array_equal(masks.full(), expected)
+    assert [crop.shape for crop in masks.crops] == [(12, 12), (4, 4), (0, 0), (4, 4)]
+    assert len(numbered_masks(np.zeros((6, 9), np.int16), 0, 4)) == 0
+
+
+class _Constant:
+    parts = ("cls",)
+    smooths = False
+
+    def __init__(self, *, summed: bool) -> None:
+        self.summed = summed
+
+    def __call__(self, output: object, batch: object) -> dict[str, torch.Tensor]:
+        return {"cls": torch.ones(())}
+
+
+@pytest.mark.parametrize(("summed", "expected"), [(True, 3.0), (False, 3 / 8)])
+def test_every_picture_of_an_optimizer_step_weighs_the_same(tmp_path: Path, summed: bool, expected: float) -> None:
+    settings = replace(config(tmp_path, tmp_path), nominal_batch=8, warmup_epochs=0)
+    plan = plan_run(settings, images=16, num_classes=2)
+    assert plan.accumulate == 2
+    network = build_model(ModelConfig(task="classify", num_classes=2))
+    module = TrainingModule(network, plan, _Constant(summed=summed), validation=None)  # type: ignore[arg-type]
+    optimizer = LightningOptimizer(build_optimizer(network, plan))
+    weights: list[float] = []
+    module.optimizers = lambda: optimizer  # type: ignore[assignment,method-assign]
+    module.manual_backward = lambda total: weights.append(float(total))  # type: ignore[method-assign]
+    images = torch.zeros(3, 3, 64, 64, dtype=torch.uint8)  # the last batch of an epoch is smaller
+    nothing = torch.zeros(0)
+    module.training_step(Batch(images, nothing, nothing, nothing), 0)
+    assert weights == pytest.approx([expected])
+
+
+def test_smoothing_where_nothing_is_smoothed_is_refused(data: dict[Task, Path], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"label_smoothing is 0\.1 and the task is pose"):
+        train(replace(config(data["pose"], tmp_path / "run"), label_smoothing=0.1))
 
 
 def test_samples_are_spread_over_a_dataset_that_is_sorted_by_class(data: dict[Task, Path], tmp_path: Path) -> None:

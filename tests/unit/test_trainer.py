@@ -79,13 +79,13 @@ def test_run_leaves_usable_checkpoints_and_refuses_to_be_overwritten(config: Tra
         train(config)
 
 
-@pytest.mark.parametrize(("ap", "stalled", "best", "epochs"), [(0.5, True, 1, 3), (0.0, False, 4, 4)])
+@pytest.mark.parametrize(("ap", "stalled", "best", "epochs"), [(0.5, True, 1, 2), (0.0, False, 3, 3)])
 def test_run_that_gets_no_better_stops_but_not_before_it_found_anything(
     config: TrainConfig, monkeypatch: pytest.MonkeyPatch, ap: float, stalled: bool, best: int, epochs: int
 ) -> None:
     measured = SimpleNamespace(score=ap, columns=lambda: {"ap": ap, "ap50": ap}, figures=dict)
     monkeypatch.setattr("yolo12edge.training.validation.Validation.score", lambda _: measured)
-    result = train(replace(config, epochs=4, patience=2))
+    result = train(replace(config, epochs=3, patience=1))
     assert (result.stalled, result.best_epoch, result.epochs) == (stalled, best, epochs)
 
 

@@ -93,7 +93,8 @@ class TrainingModule(L.LightningModule):
         parts = self.loss(self.network(images_to_float(batch.images)), batch)
         self.train_loss.add(parts, len(batch.images))
         total = torch.stack([parts[name] for name in self.loss.parts]).sum()
-        self.manual_backward(total * len(batch.images) if self.loss.summed else total)
+        share = 1 if self.loss.summed else self.plan.config.batch * step.accumulate
+        self.manual_backward(total * (len(batch.images) / share))
         self._since_update += 1
         if self._since_update < step.accumulate and batch_idx + 1 < self.plan.steps_per_epoch:
             return

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from ..data.dataset import Dataset
 from ..data.loader import Item, PictureDataset
@@ -43,13 +44,28 @@ def draw_training_samples(pictures: PictureDataset, dataset: Dataset, out: Path)
     write_image(out, label_grid(cells))
 
 
+def numbered_masks(numbers: npt.NDArray[np.int16], count: int, scale: int) -> Masks:
+    """Return the masks of objects 1 to ``count``, each ``scale`` times as large; a hidden object has an empty one."""
+    rows, columns = np.nonzero(numbers)
+    order = np.argsort(numbers[rows, columns], kind="stable")
+    ends = np.bincount(numbers[rows, columns], minlength=count + 1).cumsum()
+    crops, offsets = [], []
+    for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True):
+        row, column = rows[order[start:end]], columns[order[start:end]]
+        top, left = (int(row.min()), int(column.min())) if end > start else (0, 0)
+        crop = np.zeros((row.max() + 1 - top, column.max() + 1 - left) if end > start else (0, 0), np.bool_)
+        crop[row - top, column - left] = True
+        crops.append(crop.repeat(scale, 0).repeat(scale, 1))
+        offsets.append((left * scale, top * scale))
+    height, width = numbers.shape
+    return Masks(tuple(crops), np.array(offsets, np.int32).reshape(-1, 2), (height * scale, width * scale))
+
+
 def as_detections(item: Item, dataset: Dataset) -> Detections:
     """Return what a picture is labelled with as if it had been found there, in network pixels."""
     mask = keypoints = probs = None
     if item.masks is not None:
-        scale = item.image.shape[2] // item.masks.shape[1]
-        numbers = item.masks.numpy().repeat(scale, 0).repeat(scale, 1)
-        mask = Masks.of_full(numbers == np.arange(1, len(item.class_id) + 1)[:, None, None])
+        mask = numbered_masks(item.masks.numpy(), len(item.class_id), item.image.shape[2] // item.masks.shape[1])
     if item.keypoints is not None:
         keypoints = item.keypoints.numpy() * np.array([1, 1, 0.5], np.float32)  # visibility 0, 1, 2 is a share here
     if dataset.task == "classify":

@@ -84,7 +84,7 @@ def train(
         on_epoch: Called after each epoch.
 
     Raises:
-        InputError: If the run's directory holds another run.
+        InputError: If the run's directory holds another run, or the task has no use for a setting.
         DatasetError: If the dataset is not usable.
         CheckpointError: If ``config.weights`` does not fit.
         BackendError: If the device or precision is not to be had.
@@ -154,7 +154,13 @@ def _run(
     weights_license = None if origin is None else origin.meta.weights_license  # fine-tuned weights keep theirs
     settings = LossSettings(config.gains, dataset.keypoints, dataset.multi_label, config.label_smoothing)
     validating = Validation(dataset, scored, image_size=config.image_size)
-    module = TrainingModule(network, plan, LOSSES[dataset.task](settings), validating)
+    loss = LOSSES[dataset.task](settings)
+    if config.label_smoothing and not loss.smooths:
+        raise InputError(
+            f"label_smoothing is {config.label_smoothing} and the task is {dataset.task}",
+            expected="0: its targets are soft by themselves; classify alone smooths labels",
+        )
+    module = TrainingModule(network, plan, loss, validating)
     of_task: dict[str, Any] = {"task": dataset.task, "keypoints": dataset.keypoints, "seed": config.seed}
     training = PictureDataset(
         samples,

@@ -23,6 +23,7 @@ class ClassifyLoss:
 
     parts: ClassVar[tuple[str, ...]] = ("cls",)
     summed: ClassVar[bool] = False
+    smooths: ClassVar[bool] = True
 
     def __init__(self, settings: LossSettings) -> None:
         self.settings = settings

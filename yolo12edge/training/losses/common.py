@@ -60,10 +60,12 @@ class TaskLoss(Protocol):
     Attributes:
         parts: Names of what it returns, in a fixed order.
         summed: Whether the recipe's learning rates are made for the sum over a step's images; else for their mean.
+        smooths: Whether it spreads the truth over the classes where it is asked to.
     """
 
     parts: ClassVar[tuple[str, ...]]
     summed: ClassVar[bool]
+    smooths: ClassVar[bool]
 
     def __call__(self, output: Any, batch: Batch) -> Parts:
         """Return the weighted parts, each a mean that does not grow with the batch.

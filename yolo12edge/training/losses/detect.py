@@ -91,6 +91,7 @@ class DetectLoss:
 
     parts: ClassVar[tuple[str, ...]] = ("box", "cls", "dfl")
     summed: ClassVar[bool] = True
+    smooths: ClassVar[bool] = False
 
     def __init__(self, settings: LossSettings) -> None:
         self.settings = settings

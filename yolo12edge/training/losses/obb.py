@@ -31,6 +31,7 @@ class OrientedLoss:
 
     parts: ClassVar[tuple[str, ...]] = ("box", "cls", "dfl")
     summed: ClassVar[bool] = True
+    smooths: ClassVar[bool] = False
 
     def __init__(self, settings: LossSettings) -> None:
         self.settings = settings

@@ -27,6 +27,7 @@ class PoseLoss:
 
     parts: ClassVar[tuple[str, ...]] = ("box", "cls", "dfl", "keypoint", "visibility")
     summed: ClassVar[bool] = True
+    smooths: ClassVar[bool] = False
 
     def __init__(self, settings: LossSettings) -> None:
         assert settings.keypoints is not None

@@ -26,6 +26,7 @@ class SegmentLoss:
 
     parts: ClassVar[tuple[str, ...]] = ("box", "cls", "dfl", "mask")
     summed: ClassVar[bool] = True
+    smooths: ClassVar[bool] = False
 
     def __init__(self, settings: LossSettings) -> None:
         self.settings = settings

@@ -43,14 +43,19 @@ class Verdict:
     twin: Evaluation | None
     agreement: Agreement
 
+    @property
+    def known(self) -> bool:
+        """Whether there was anything to compare: without labels and with nothing found, there was not."""
+        return self.own is not None or bool(self.agreement.reference_objects)
+
     def holds(self, max_map_drop: float) -> bool:
         """Return whether the model loses no more than so many points of its task's score.
 
         Without labels: whether it agrees with its twin as well as ``AGREEMENT_F1`` and ``AGREEMENT_SHIFT`` ask.
         """
         if self.own is None or self.twin is None:
-            if not self.agreement.reference_objects:
-                return False  # nothing was found, so nothing is known
+            if not self.known:
+                return False
             return self.agreement.f1 >= AGREEMENT_F1 and abs(self.agreement.score_shift) <= AGREEMENT_SHIFT
         return 100 * (self.twin.metrics.score - self.own.metrics.score) <= max_map_drop
 
@@ -103,7 +108,7 @@ def return_to_float(
     """Return groups to float, those first that gain most accuracy for each ms they cost, until the budget holds.
 
     Groups go one, one more, two, four and so on at a time, because each step is measured on all labelled images; those
-    that gained nothing alone go last.
+    that gained nothing alone go last. The very last stays: without it nothing would be INT8.
 
     Args:
         bench: To measure what a group costs in time.
@@ -124,8 +129,9 @@ def return_to_float(
         sorted(known[:_TIMED], key=lambda item: -item.gain / max(item.cost_ms or 0.0, floor)) + known[_TIMED:] + useless
     )
     done, step, held = 0, 1, False
-    while done < len(order) and not held:
-        done = min(done + step, len(order))
+    most = len(order) - 1
+    while done < most and not held:
+        done = min(done + step, most)
         step = done
         recipe = replace(recipe, float_groups=recipe.float_groups | {item.group for item in order[:done]})
         held = check(recipe)

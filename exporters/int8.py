@@ -27,7 +27,7 @@ from ..calibration.results import GuardResult
 from ..calibration.tensor_statistics import Statistics
 from ..calibration.tournament import Bench, choose_recipe, rank_groups
 from ..calibration.verdict import verdict_lines
-from ..errors import InputError, MissingDependencyError
+from ..errors import BudgetError, InputError, MissingDependencyError
 from ..imaging.images import read_image
 from ..manifest import Agreement, Budget, InputSpec, Latency, Report
 from ..metrics.evaluate import Evaluation
@@ -85,7 +85,8 @@ def int8_from_onnx(
 ) -> Int8Export:
     """Quantize with a tournament of recipes, measure beside float, and return layers to float until the budget holds.
 
-    The artifact is written in any case, with its report card; ``result.held`` says whether it keeps to the budget.
+    The artifact is written with its report card; ``result.held`` says whether what is written keeps to the budget, or
+    whether that could not be found out.
 
     Args:
         source: The FP32 ONNX artifact that the statistics are of.
@@ -117,6 +118,7 @@ def int8_from_onnx(
             model or of images that are to be scored, the budget is negative, or ``out`` must not be replaced.
         MissingDependencyError: If onnx, the engine, matplotlib or faster-coco-eval is not installed.
         VerificationError: If the engine would not run the quantized convolutions in integers; nothing is written.
+        BudgetError: If every layer would have to return to float; nothing is written.
     """
     stage = stage or _quiet
     target = target or (converter.target if converter is not None else target_here(twin.manifest.format))
@@ -170,6 +172,8 @@ def int8_from_onnx(
                 return judge(runtime, float_runtime, samples=samples, pictures=pictures, measured=seen, progress=steps)
 
         def holds(variant: Recipe) -> bool:
+            if not quantizer.placement(variant).weights:
+                return False  # no convolution would be INT8
             with maker.trial(variant, stage=stage) as runtime:
                 returned = len(variant.float_groups)
                 return compare(runtime, f"Comparing with {returned} of the groups in float").holds(max_map_drop)
@@ -177,9 +181,11 @@ def int8_from_onnx(
         draft = maker.draft(recipe, stage=stage)
         with maker.runtime(draft) as runtime:
             measured = compare(runtime, "Comparing with float")
-        if not measured.holds(max_map_drop):
+        if measured.known and not measured.holds(max_map_drop):
             seen = measured.twin
-            recipe, ranking, _ = return_to_float(bench, recipe, ranking, holds, timed=maker.native)
+            recipe, ranking, held = return_to_float(bench, recipe, ranking, holds, timed=maker.native)
+            if not held:
+                raise _nothing_left(measured, twin, max_map_drop)
             draft = maker.draft(recipe, stage=stage)
             with maker.runtime(draft) as runtime:
                 measured = compare(runtime, "Comparing the result with float")
@@ -223,6 +229,17 @@ def int8_from_onnx(
 
     artifact = write_artifact(out, finished, draft.files, card=card, overwrite=overwrite)
     return Int8Export(artifact, result, verdict)
+
+
+def _nothing_left(measured: Verdict, twin: Artifact, max_map_drop: float) -> BudgetError:
+    """Return that the budget holds only with all layers in float."""
+    labelled = measured.own is not None
+    budget = f"the budget of {max_map_drop:g} points" if labelled else "agreement with float"
+    otherwise = "allow more with --max-map-drop" if labelled else "score it on labelled images"
+    return BudgetError(
+        f"every layer had to return to float to hold {budget}: nothing INT8 is left, and no INT8 was written",
+        remedy=f"ship {twin.path}, or {otherwise}",
+    )
 
 
 def _round_weights(

@@ -18,6 +18,7 @@ from ..artifact import Artifact, check_float_onnx, write_artifact
 from ..calibration.agreement import agreement_of
 from ..calibration.guard import AGREEMENT_F1
 from ..calibration.placement import Target
+from ..detections import Detections
 from ..errors import BackendError, InputError, MissingDependencyError, VerificationError
 from ..manifest import PLAN_SUFFIX, Manifest, Parity, Report, TensorRtFormat
 from ..metrics.evaluate import evaluate_pair
@@ -48,7 +49,8 @@ if TYPE_CHECKING:
 __all__ = ["ENGINE_NAME", "EngineMaker", "runs_engines", "tensorrt_from_onnx"]
 
 ENGINE_NAME = f"model{PLAN_SUFFIX}"
-_SAME_PX = 0.01
+_SAME = 0.01  # pixels, radians or shares
+_SAME_MASK = 0.99  # IoU
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -308,12 +310,32 @@ def _check_selection(
             feeds, letterbox = feeds_of(manifest.input, frame)
             found.append(Postprocessor(manifest)(engine.infer(feeds), [letterbox], iou)[0])
         expected, given = found
-        if len(expected) != len(given) or not np.allclose(expected.xyxy, given.xyxy, atol=_SAME_PX):
+        different = _difference(expected, given)
+        if different:
             raise VerificationError(
-                f"the graph that selects candidates gives {len(given)} detections",
+                f"the graph that selects candidates gives other detections: {different}",
                 expected=f"the {len(expected)} of the graph that keeps all",
                 remedy="raise candidates, or leave the selection to the Runtime; nothing was written",
             )
+
+
+def _difference(expected: Detections, given: Detections) -> str:
+    """Return in what two detections of a frame differ, boxes or what the task adds; empty if they are the same."""
+    if len(expected) != len(given):
+        return f"there are {len(given)}"
+    if not np.array_equal(expected.class_id, given.class_id):
+        return "their classes differ"
+    for name in ("xyxy", "confidence", "keypoints", "obb"):
+        own, other = getattr(expected, name), getattr(given, name)
+        if (own is None) != (other is None) or (own is not None and not np.allclose(own, other, atol=_SAME)):
+            return f"their {name} differ"
+    if (expected.mask is None) != (given.mask is None):
+        return "their masks differ"
+    if expected.mask is not None and given.mask is not None:
+        large = expected.mask.area() > 0
+        if (np.diagonal(expected.mask.iou(given.mask))[large] < _SAME_MASK).any():
+            return "their masks differ"
+    return ""
 
 
 def _compare_engine(runtime: Runtime, source: Artifact, frames: Sequence[Frame], *, selects: bool) -> Parity | None:

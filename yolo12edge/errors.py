@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import platform
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 __all__ = [
     "ArtifactError",
     "BackendError",
+    "BudgetError",
     "CheckpointError",
     "DatasetError",
     "ExportError",
@@ -30,7 +31,12 @@ class Yolo12EdgeError(Exception):
         fact: What happened, with the value that was found.
         expected: What would have been right, if the fact does not say it.
         remedy: What the user can do about it.
+
+    Attributes:
+        exit_code: What the command line ends with.
     """
+
+    exit_code: ClassVar[int] = 2
 
     def __init__(self, fact: str, *, expected: str = "", remedy: str = "") -> None:
         self.fact = fact
@@ -70,6 +76,12 @@ class ExportError(Yolo12EdgeError):
 
 class VerificationError(ExportError):
     """A conversion finished, but its result does not agree with its source."""
+
+
+class BudgetError(ExportError):
+    """INT8 keeps to its budget only with nothing in INT8: the float artifact is what there is to ship."""
+
+    exit_code = 1
 
 
 _JETSON = (

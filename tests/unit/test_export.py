@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import sys
 
 import onnx
 import pytest
@@ -14,6 +15,7 @@ from yolo12edge.calibration.graph import Graph, load_model
 from yolo12edge.calibration.images import images_of_folder
 from yolo12edge.calibration.observe import observe
 from yolo12edge.calibration.placement import runs_here
+from yolo12edge.cli import main
 from yolo12edge.data.scenes import generate_scenes
 from yolo12edge.errors import CheckpointError, DatasetError, ExportError, InputError, VerificationError
 from yolo12edge.exporters import int8_from_onnx, onnx_fp16_from_onnx, onnx_from_checkpoint
@@ -221,21 +223,47 @@ def test_command_writes_both_artifacts_and_says_what_int8_cost(tiny_checkpoint, 
     assert again.calibration.images_digest == manifest.calibration.images_digest
 
 
-@pytest.mark.parametrize(("budget", "code"), [(100.0, 0), (0.0, 1)])
-def test_a_missed_budget_is_marked_and_ends_with_a_code(
-    tiny_checkpoint, scenes, tmp_path, capsys, monkeypatch, quick, budget, code
-):
+def test_a_budget_that_holds_is_marked(tiny_checkpoint, scenes, tmp_path, monkeypatch, quick):
     guard = importlib.import_module("yolo12edge.calibration.guard")
     monkeypatch.setattr(guard.Verdict, "holds", lambda self, allowed: allowed > 50)
     data = relabel(scenes, tmp_path / "three")
-    context = pytest.raises(typer.Exit) if code else contextlib.nullcontext()
-    with context as raised:
-        command.export(tiny_checkpoint, int8=True, data=data, out=tmp_path / "out", max_map_drop=budget)
-    if code:
-        assert raised.value.exit_code == code
-        assert "does NOT hold" in capsys.readouterr().err.replace("\n", " ")
+    command.export(tiny_checkpoint, int8=True, data=data, out=tmp_path / "out", max_map_drop=100.0)
     report = Artifact.load(tmp_path / "out" / "tiny-int8").manifest.report
-    assert (report.budget.held, report.budget.max_map_drop) == (not code, budget)
+    assert (report.budget.held, report.budget.max_map_drop) == (True, 100.0)
+
+
+def test_where_nothing_is_found_nothing_returns_to_float(tiny_checkpoint, scenes, tmp_path, capsys, monkeypatch, quick):
+    guard = importlib.import_module("yolo12edge.calibration.guard")
+    monkeypatch.setattr(guard.Verdict, "known", False)
+    images = scenes.path.parent / "images" / "val"
+    with pytest.raises(typer.Exit) as raised:
+        command.export(tiny_checkpoint, int8=True, data=images, out=tmp_path / "out")
+    assert raised.value.exit_code == 1
+    assert "does NOT hold" in capsys.readouterr().err.replace("\n", " ")
+    manifest = Artifact.load(tmp_path / "out" / "tiny-int8").manifest
+    assert not manifest.report.budget.held
+    assert manifest.calibration.float_nodes == []
+
+
+@pytest.mark.parametrize("format", ["onnx", "coreml"])
+def test_where_all_would_return_to_float_nothing_is_written(
+    tiny_checkpoint, scenes, tmp_path, capsys, monkeypatch, quick, format
+):
+    if format == "coreml":
+        pytest.importorskip("coremltools")
+    guard = importlib.import_module("yolo12edge.calibration.guard")
+    monkeypatch.setattr(guard.Verdict, "holds", lambda self, allowed: False)
+    data, out = relabel(scenes, tmp_path / "three"), tmp_path / "out"
+    arguments = ["export", tiny_checkpoint, "--format", format, "--int8", "--data", data, "--out", out]
+    monkeypatch.setattr(sys, "argv", ["yolo12edge", *map(str, arguments)])
+    with pytest.raises(SystemExit) as raised:
+        main()
+    assert raised.value.code == 1
+    said = capsys.readouterr().err.replace("\n", " ")
+    assert "every layer had to return to float to hold the budget of 0.5 points: nothing INT8 is left" in said
+    float_twin = {"onnx": "tiny-fp32", "coreml": "tiny-coreml-fp16"}[format]
+    assert f"ship {out / float_twin}" in said
+    assert sorted(path.name for path in out.iterdir()) == sorted([float_twin, "tiny.calibration.npz"])
 
 
 def relabel(scenes, target):

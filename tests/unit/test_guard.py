@@ -179,7 +179,9 @@ def test_costs_are_the_time_that_a_group_adds():
     assert costs == pytest.approx({"model.2": 0.2, "model.6.m.0.0.attn": 4.0})
 
 
-@pytest.mark.parametrize(("needed", "returned"), [({"model.2"}, {"model.2"}), (set(GAINS), set(GAINS))])
+@pytest.mark.parametrize(
+    ("needed", "returned"), [({"model.2"}, {"model.2"}), (set(GAINS), set(GAINS) - {"model.21.cv2.0"})]
+)
 def test_groups_return_by_gain_for_each_ms_until_the_budget_holds(needed, returned):
     ranking = [Sensitivity(group, gain) for group, gain in sorted(GAINS.items(), key=lambda item: -item[1])]
     recipe, after, held = return_to_float(

@@ -17,12 +17,14 @@ from onnx import numpy_helper
 from tests.fakes import tensorrt as fakes
 from tests.fakes.cuda import FakeCuda
 from yolo12edge.artifact import Artifact, read_embedded_manifest
+from yolo12edge.detections import Detections
 from yolo12edge.errors import InputError, MissingDependencyError, VerificationError
 from yolo12edge.exporters import tensorrt_engine
 from yolo12edge.exporters.area_attention import ahead_of_time
-from yolo12edge.exporters.tensorrt_engine import EngineMaker, runs_engines, tensorrt_from_onnx
+from yolo12edge.exporters.tensorrt_engine import EngineMaker, _difference, runs_engines, tensorrt_from_onnx
 from yolo12edge.exporters.tensorrt_onnx import TensorRtForm
 from yolo12edge.manifest import Layers
+from yolo12edge.masks import Masks
 from yolo12edge.runtimes import cuda as cuda_package
 from yolo12edge.runtimes.cuda.driver import DeviceFacts
 from yolo12edge.runtimes.tensorrt_builder import BuildOptions, BuiltPlan
@@ -96,6 +98,30 @@ def test_a_selection_that_loses_detections_is_not_written(tiny_onnx, tmp_path, s
     all_of_them = replace(ON_DEVICE, form=TensorRtForm(candidates=189, nms_iou=0.6))
     artifact = tensorrt_from_onnx(tiny_onnx, tmp_path / "t", all_of_them, images=scene_frames[:1])
     assert artifact.manifest.nms_iou == 0.6
+
+
+def test_what_a_task_adds_is_compared_too():
+    square = [np.array([[10, 10], [30, 10], [30, 30], [10, 30]], np.float32)]
+    found = Detections(
+        [[10, 10, 30, 30]],
+        [0.9],
+        [0],
+        mask=Masks.of_polygons([square], (64, 64)),
+        keypoints=[[[12, 12, 0.9], [20, 20, 0.8]]],
+        obb=[[20, 20, 20, 20, 0.1]],
+    )
+    assert _difference(found, replace(found)) == ""
+    assert _difference(found, found[:0]) == "there are 0"
+    for name, value in {
+        "class_id": [1],
+        "xyxy": [[10, 10, 30, 30.1]],
+        "confidence": [0.8],
+        "keypoints": [[[12, 12.1, 0.9], [20, 20, 0.8]]],
+        "obb": [[20, 20, 20, 20, 0.2]],
+        "mask": Masks.of_polygons([[square[0] + 1]], (64, 64)),
+    }.items():
+        assert _difference(found, replace(found, **{name: value})), name
+    assert _difference(found, replace(found, obb=None))
 
 
 def test_pixels_and_batches_are_compared_in_their_own_form(tiny_onnx, tmp_path, scene_frames):
@@ -330,9 +356,10 @@ def test_the_budget_is_held_on_the_engine(here, tiny_onnx, tiny_checkpoint, fold
 
     def holds(self, allowed):
         asked.append(allowed)
-        return len(asked) >= 3
+        return len(asked) >= 2
 
     monkeypatch.setattr(guard.Verdict, "holds", holds)
+    monkeypatch.setattr(guard.Verdict, "known", True)  # the tiny model finds nothing
     with contextlib.suppress(typer.Exit):
         command.export(tiny_checkpoint, format="tensorrt", int8=True, data=folder, out=tmp_path / "out")
     manifest = Artifact.load(tmp_path / "out" / "tiny-tensorrt-int8").manifest

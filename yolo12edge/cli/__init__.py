@@ -95,7 +95,7 @@ def main() -> None:
 
         text = "\n".join(plain(line).plain for line in str(error).split("\n"))  # it may quote a file
         console.print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
-        sys.exit(2)
+        sys.exit(error.exit_code)
     except SystemExit as end:  # Typer turns Ctrl-C into this
         if end.code == _INTERRUPTED:
             print("interrupted", file=sys.stderr)

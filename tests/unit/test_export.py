@@ -242,7 +242,7 @@ def test_where_nothing_is_found_nothing_returns_to_float(tiny_checkpoint, scenes
     assert "does NOT hold" in capsys.readouterr().err.replace("\n", " ")
     manifest = Artifact.load(tmp_path / "out" / "tiny-int8").manifest
     assert not manifest.report.budget.held
-    assert manifest.calibration.float_nodes == []
+    assert manifest.calibration.float_groups == []
 
 
 @pytest.mark.parametrize("format", ["onnx", "coreml"])

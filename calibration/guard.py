@@ -108,7 +108,7 @@ def return_to_float(
     """Return groups to float, those first that gain most accuracy for each ms they cost, until the budget holds.
 
     Groups go one, one more, two, four and so on at a time, because each step is measured on all labelled images; those
-    that gained nothing alone go last. The very last stays: without it nothing would be INT8.
+    that gained nothing alone go last, and the very last by itself: nothing may be INT8 without it.
 
     Args:
         bench: To measure what a group costs in time.
@@ -129,9 +129,8 @@ def return_to_float(
         sorted(known[:_TIMED], key=lambda item: -item.gain / max(item.cost_ms or 0.0, floor)) + known[_TIMED:] + useless
     )
     done, step, held = 0, 1, False
-    most = len(order) - 1
-    while done < most and not held:
-        done = min(done + step, most)
+    while done < len(order) and not held:
+        done = min(done + step, max(len(order) - 1, done + 1))
         step = done
         recipe = replace(recipe, float_groups=recipe.float_groups | {item.group for item in order[:done]})
         held = check(recipe)

@@ -183,8 +183,8 @@ def int8_from_onnx(
             measured = compare(runtime, "Comparing with float")
         if measured.known and not measured.holds(max_map_drop):
             seen = measured.twin
-            recipe, ranking, held = return_to_float(bench, recipe, ranking, holds, timed=maker.native)
-            if not held:
+            recipe, ranking, _ = return_to_float(bench, recipe, ranking, holds, timed=maker.native)
+            if not quantizer.placement(recipe).weights:
                 raise _nothing_left(measured, twin, max_map_drop)
             draft = maker.draft(recipe, stage=stage)
             with maker.runtime(draft) as runtime:

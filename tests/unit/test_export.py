@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
+from dataclasses import replace
 
 import onnx
 import pytest
 import typer
 
 from yolo12edge.artifact import CARD_NAMES, Artifact, read_embedded_manifest
-from yolo12edge.calibration.graph import Graph, load_model
+from yolo12edge.calibration.graph import Graph, group_of, load_model
 from yolo12edge.calibration.images import images_of_folder
 from yolo12edge.calibration.observe import observe
 from yolo12edge.calibration.placement import runs_here
@@ -253,6 +254,13 @@ def test_where_all_would_return_to_float_nothing_is_written(
         pytest.importorskip("coremltools")
     guard = importlib.import_module("yolo12edge.calibration.guard")
     monkeypatch.setattr(guard.Verdict, "holds", lambda self, allowed: False)
+
+    def return_all(bench, recipe, ranking, check, *, timed):
+        readers = {name for names in bench.quantizer.placement(recipe).reads.values() for name in names}
+        recipe = replace(recipe, float_groups=frozenset(filter(None, map(group_of, readers))))
+        return recipe, ranking, check(recipe)
+
+    monkeypatch.setattr(importlib.import_module("yolo12edge.exporters.int8"), "return_to_float", return_all)
     data, out = relabel(scenes, tmp_path / "three"), tmp_path / "out"
     arguments = ["export", tiny_checkpoint, "--format", format, "--int8", "--data", data, "--out", out]
     monkeypatch.setattr(sys, "argv", ["yolo12edge", *map(str, arguments)])

@@ -356,7 +356,7 @@ def test_the_budget_is_held_on_the_engine(here, tiny_onnx, tiny_checkpoint, fold
 
     def holds(self, allowed):
         asked.append(allowed)
-        return len(asked) >= 2
+        return len(asked) >= 3
 
     monkeypatch.setattr(guard.Verdict, "holds", holds)
     monkeypatch.setattr(guard.Verdict, "known", True)  # the tiny model finds nothing

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from .errors import InputError
 from .frame import Color
-from .imaging.letterbox import Letterbox, plan_centre_crop, plan_letterbox
+from .imaging.letterbox import Letterbox, halved, plan_centre_crop, plan_letterbox
 from .manifest import InputSpec
 
 __all__ = ["InputBuffer", "Preprocessor", "check_frame", "to_8_bits"]
@@ -193,10 +193,11 @@ if hasattr(os, "register_at_fork"):
 def _resize_to_bgr(frame: npt.NDArray[Any], color: Color, out: npt.NDArray[np.uint8], *, smooth: bool) -> None:
     """Write a frame of any colour, resized, as uint8 BGR; only the few pixels that are left are converted.
 
-    ``smooth``: each pixel of a smaller picture is the mean of all that it covers, as those were that classifiers have
-    learned from; detectors have learned from bilinear ones.
+    ``smooth``: every pixel of the frame counts, as classifiers have learned; detectors have learned from bilinear ones.
     """
     height, width = out.shape[:2]
+    if smooth:
+        frame = halved(frame, (height, width))
     plain = color == "bgr"
     resized: npt.NDArray[Any]
     if frame.shape[:2] == (height, width):
@@ -204,8 +205,7 @@ def _resize_to_bgr(frame: npt.NDArray[Any], color: Color, out: npt.NDArray[np.ui
         if plain:
             out[...] = frame
     else:
-        way = cv2.INTER_AREA if smooth and height <= frame.shape[0] and width <= frame.shape[1] else cv2.INTER_LINEAR
-        resized = cv2.resize(frame, (width, height), dst=out if plain else None, interpolation=way)
+        resized = cv2.resize(frame, (width, height), dst=out if plain else None, interpolation=cv2.INTER_LINEAR)
     if plain:
         return
     if color.endswith("16"):

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ..imaging.letterbox import PAD_VALUE, plan_centre_crop
+from ..imaging.letterbox import PAD_VALUE, halved, plan_centre_crop
 from .augment import AugmentConfig, Picture, flip, jitter_colour
 from .objects import Objects
 
@@ -25,12 +25,11 @@ _ERASED_ASPECT = 3.3
 
 
 def resized(image: Image, height: int, width: int) -> Image:
-    """Resize as the Runtime does for classification: the mean of what a pixel covers, where pixels get fewer."""
+    """Resize as the Runtime does for classification."""
+    image = halved(image, (height, width))
     if image.shape[:2] == (height, width):
         return image
-    shrinks = height <= image.shape[0] and width <= image.shape[1]
-    way = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (width, height), interpolation=way), np.uint8)
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def cover(image: Image, size: int) -> Image:

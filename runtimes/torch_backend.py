@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from .. import __version__
 from ..errors import BackendError, InputError, MissingDependencyError
 from ..files import sha256_of
-from ..manifest import SCHEMA_VERSION, InputSpec, Manifest, OutputSpec, Provenance, output_shapes
+from ..manifest import SCHEMA_VERSION, InputSpec, Manifest, OutputSpec, Provenance, output_shapes, resize_of
 from .backend import TensorInfo
 
 if TYPE_CHECKING:
@@ -140,8 +140,7 @@ def manifest_for_checkpoint(
         meta = read_metadata(checkpoint)
     height, width = image_hw(meta.image_size if image_size is None else image_size)
     candidates = sum((height // stride) * (width // stride) for stride in _STRIDES)
-    resize: Literal["letterbox", "centre-crop"] = "centre-crop" if meta.task == "classify" else "letterbox"
-    spec = InputSpec(name="images", batch=1, height=height, width=width, resize=resize)
+    spec = InputSpec(name="images", batch=1, height=height, width=width, resize=resize_of(meta.task))
     shapes = output_shapes(meta.task, spec, classes=len(meta.class_names), keypoints=meta.keypoints)
     return Manifest(
         schema_version=SCHEMA_VERSION,

@@ -39,6 +39,7 @@ __all__ = [
     "Task",
     "Weights",
     "output_shapes",
+    "resize_of",
 ]
 
 SCHEMA_VERSION = 1
@@ -59,6 +60,7 @@ TensorRtFormat = Literal["tensorrt", "tensorrt-rtx"]
 TENSORRT_FORMATS: tuple[TensorRtFormat, ...] = get_args(TensorRtFormat)
 PLAN_SUFFIX = ".engine"
 Weights = Literal["float", "int8", "palettized-4", "palettized-6", "palettized-8"]
+Resize = Literal["letterbox", "centre-crop"]
 Role = Literal[
     "boxes", "scores", "coefficients", "prototypes", "keypoints", "rotated_boxes", "angles", "probabilities", "fused"
 ]
@@ -99,7 +101,7 @@ class InputSpec(_Struct, frozen=True, kw_only=True):
     dtype: Literal["float32", "uint8"] = "float32"
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     color: Literal["RGB", "BGR"] = "RGB"
-    resize: Literal["letterbox", "centre-crop"] = "letterbox"
+    resize: Resize = "letterbox"
     pad_value: Annotated[int, msgspec.Meta(ge=0, le=255)] = 114
     scale: Annotated[float, msgspec.Meta(gt=0)] = 1.0 / 255.0
 
@@ -155,6 +157,11 @@ _OUTPUTS: dict[Task, dict[Role, tuple[int | str, ...]]] = {
         "scores": ("classes", "candidates"),
     },
 }
+
+
+def resize_of(task: Task) -> Resize:
+    """Return how a picture becomes the input of a task: only where boxes must be brought back is it letterboxed."""
+    return "centre-crop" if "probabilities" in _OUTPUTS[task] else "letterbox"
 
 
 def output_shapes(
@@ -503,10 +510,9 @@ class Manifest(_Struct, frozen=True, kw_only=True):
             return f"the task is {self.task}, whose graph suppresses nothing"
         if self.foreign and self.task != "detect":
             return f"a foreign model is made for {self.task}"
-        wanted = "centre-crop" if self.task == "classify" else "letterbox"
-        return (
-            None if self.input.resize == wanted else f"the task is {self.task} and the input is a {self.input.resize}"
-        )
+        if self.input.resize != resize_of(self.task):
+            return f"the task is {self.task} and the input is a {self.input.resize}"
+        return None
 
     def _output_problem(self) -> str | None:
         by_role = {output.role: output for output in self.outputs}

@@ -42,12 +42,13 @@ class Yolo12EdgeError(Exception):
         self.fact = fact
         self.expected = expected
         self.remedy = remedy
-        parts = [fact.rstrip(".") + "."]
+        several = "\n" in fact  # a list, a line each
+        parts = [fact if several else fact.rstrip(".") + "."]
         if expected:
             parts.append(f"Expected: {expected.rstrip('.')}.")
         if remedy:
             parts.append(f"Remedy: {remedy.rstrip('.')}.")
-        super().__init__(" ".join(parts))
+        super().__init__(("\n" if several else " ").join(parts))
 
 
 class InputError(Yolo12EdgeError):

@@ -53,8 +53,8 @@ def test_empty_labels_have_shapes() -> None:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("0 0.5 0.5 0.1", "4 values, expected 5"),
-        ("0 0.5 0.5 0.1 0.1 0.9", "6 values, expected 5"),
+        ("0 0.5 0.5 0.1", "4 values; expected 5"),
+        ("0 0.5 0.5 0.1 0.1 0.9", "6 values; expected 5"),
         ("0 .1 .1 .2 .1 .2 .2", "polygon of 3 points"),
         ("0 .1 .1 .2 .1 .2 .2 .1 .2", "oriented box of 4 points"),
         ("0 " + " ".join(["0.5"] * 55), "keypoint"),

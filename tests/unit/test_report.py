@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from yolo12edge.data.dataset import Dataset, read_dataset
-from yolo12edge.data.report import DatasetReport, check_dataset
+from yolo12edge.data.report import DatasetReport, Problem, check_dataset
 from yolo12edge.errors import DatasetError
 
 SHARED = Path(__file__).parents[2].parent / "shared"
@@ -214,3 +214,14 @@ def test_labels_of_other_tasks_are_told_apart() -> None:
         errors = check_dataset(read_dataset(SHARED / "data" / name, task="detect")).errors
         assert errors
         assert all(says in error.message or "oriented box" in error.message for error in errors)
+
+
+def test_labels_of_another_task_are_named_once_for_all(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    wrong = [Problem("error", path, number, "6 coordinates", ("segment",)) for number in (1, 2, 3)]
+    report = DatasetReport(tmp_path, tuple(wrong), {})
+    with pytest.raises(DatasetError, match=r"(?s)a\.txt:3.*\nRemedy: if the task is segment, say so by"):
+        report.raise_for_errors()
+    mixed = [*wrong, *(Problem("error", tmp_path, None, "is not an image") for _ in range(3))]
+    with pytest.raises(DatasetError, match=r"\nRemedy: repair or remove"):
+        DatasetReport(tmp_path, tuple(mixed), {}).raise_for_errors()

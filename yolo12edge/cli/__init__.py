@@ -20,7 +20,7 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="yolo12edge",
-    help="Take YOLO12 detectors from training to the device.",
+    help="Take YOLO12 from training to the device, in all its five tasks.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -76,7 +76,7 @@ def options(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    """Take YOLO12 detectors from training to the device."""
+    """Take YOLO12 from training to the device, in all its five tasks."""
     global _debug
     _debug = debug
 

@@ -123,7 +123,7 @@ def export(
 
     The float artifact is compared with its source before it is written. INT8 is calibrated on the training images of
     --data (their statistics go to NAME.calibration.npz) and scored on its val split, beside the float artifact. Exit
-    code 1: INT8 was written, but loses more than --max-map-drop.
+    code 1: INT8 loses more than --max-map-drop.
 
     With several --imgsz, all this is done for each, as NAME-640-coreml-… and so on, and NAME-coreml-….mlpackage holds
     them all, with the weights that they share stored once.
@@ -266,8 +266,9 @@ def _refuse_options(format: str, tensorrt: TensorRtOptions, coreml: CoremlOption
         foreign = [name for name in options if format != "coreml" or name not in shared]
         if foreign:
             raise InputError(
-                f"{', '.join(foreign)} {'is' if len(foreign) == 1 else 'are'} for {library}",
-                remedy=f"add --format {wanted}",
+                f"{', '.join(foreign)} {'is' if len(foreign) == 1 else 'are'} for {library}"
+                + (" and Core ML" if shared.issuperset(foreign) else ""),
+                remedy=f"add --format {wanted}" + (" or --format coreml" if shared.issuperset(foreign) else ""),
             )
 
 

@@ -64,6 +64,11 @@ def val(
         manifest = runtime.manifest
         dataset = read_dataset(data, task=manifest.task)
         samples = dataset.samples(split)
+        if not samples:
+            raise DatasetError(
+                f"the split {split!r} of {data} has no picture for the model's task {manifest.task}",
+                expected="a dataset of that task",
+            )
         if not any(len(sample) for sample in samples):
             raise DatasetError(
                 f"the split {split!r} of {data} has {len(samples)} images and no label",

@@ -111,6 +111,10 @@ def _keypoints(content: dict[str, Any], path: Path) -> KeypointSpec | None:
     names = given.get("kpt_names", [])
     if isinstance(names, dict) and len(names) == 1:  # names by class, which all have the same
         names = next(iter(names.values()))
+    if shape[1] not in ("2", "3", 2, 3):
+        raise DatasetError(
+            f"{path}: `kpt_shape` is {shape!r:.80}", expected="[number of keypoints, 3], or 2 without a visibility"
+        )
     about = {
         "count": shape[0],
         "dimensions": shape[1],
@@ -122,7 +126,10 @@ def _keypoints(content: dict[str, Any], path: Path) -> KeypointSpec | None:
         for key in ("count", "dimensions"):
             about[key] = int(about[key])
         return msgspec.convert(about, KeypointSpec, strict=False).completed()  # numbers are text here
-    except (msgspec.ValidationError, InputError, ValueError, TypeError) as error:
+    except InputError as error:
+        listed = ", ".join(f"`{key}`" for key in given)
+        raise DatasetError(f"{path}: {listed}: {error.fact}", expected=error.expected, remedy=error.remedy) from error
+    except (msgspec.ValidationError, ValueError, TypeError) as error:
         listed = ", ".join(f"`{key}`" for key in given)
         raise DatasetError(
             f"{path}: {listed}: {error}", expected="`kpt_shape: [17, 3]`, and lists that fit it"

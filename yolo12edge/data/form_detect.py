@@ -8,7 +8,7 @@ from typing import Any
 import numpy.typing as npt
 
 from ..keypoints import KeypointSpec
-from .label_form import CocoObject, LabelForm, Shape, fit_box
+from .label_form import CocoObject, LabelForm, Shape, count_error, fit_box
 from .objects import Objects
 
 __all__ = ["FORM"]
@@ -17,20 +17,10 @@ __all__ = ["FORM"]
 def parse(values: Sequence[float], keypoints: KeypointSpec | None) -> Shape:
     """Read centre, width and height."""
     if len(values) != 4:
-        raise ValueError(_count_message(len(values) + 1))
+        expected = "5: class, centre x, centre y, width, height"
+        raise count_error("detect", len(values), f"{len(values) + 1} values", expected)
     box, overshoot = fit_box(*values)
     return Shape(box, (), overshoot)
-
-
-def _count_message(count: int) -> str:
-    expected = "expected 5: class, centre x, centre y, width, height"
-    if count >= 7 and count % 2 == 1:
-        corners = (count - 1) // 2
-        what, task = ("a polygon or an oriented box", "segment or obb") if corners == 4 else ("a polygon", "segment")
-        return f"{count} values, {what} of {corners} points (task {task}); detection takes boxes, {expected}"
-    if count > 7:
-        return f"{count} values, as keypoint labels have (task pose); detection takes boxes, {expected}"
-    return f"{count} values, {expected}"
 
 
 def of_coco(annotation: CocoObject, keypoints: KeypointSpec | None) -> Shape:

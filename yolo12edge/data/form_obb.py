@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..imaging.rotated import corners_of_rotated, rotated_of_corners
 from ..keypoints import KeypointSpec
 from .form_segment import coco_rings
-from .label_form import CocoObject, LabelForm, NoAreaError, Shape, hull_of
+from .label_form import CocoObject, LabelForm, NoAreaError, Shape, count_error, hull_of
 from .objects import MIN_VISIBLE, Matrix, Objects, map_points
 from .polygons import clip_ring
 
@@ -80,8 +80,8 @@ def parse(values: Sequence[float], keypoints: KeypointSpec | None) -> Shape:
     """Read four corners."""
     if len(values) != 8:
         odd = ", an odd number" if len(values) % 2 else ""
-        box = ", as many as an upright box has" if len(values) == 4 else ""
-        raise ValueError(f"{len(values)} coordinates{odd}{box}; expected 8: x and y of 4 corners after the class")
+        message = f"{len(values)} coordinates{odd}"
+        raise count_error("obb", len(values), message, "8: x and y of 4 corners after the class")
     return _shape(np.array(values, np.float64).reshape(4, 2))
 
 

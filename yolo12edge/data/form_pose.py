@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..keypoints import KeypointSpec
-from .label_form import OVERSHOOT, CocoObject, LabelForm, Shape, fit_box, fit_points
+from .label_form import OVERSHOOT, CocoObject, LabelForm, Shape, count_error, fit_box, fit_points
 from .objects import MIN_VISIBLE, Matrix, Objects, map_points
 
 __all__ = ["FORM", "Keypoints"]
@@ -74,7 +74,15 @@ def parse(values: Sequence[float], keypoints: KeypointSpec | None) -> Shape:
         expected = f"{5 + spec.rows}: class, box and {spec.count} keypoints of {spec.dimensions} values"
         count, rest = divmod(len(values) - 4, spec.dimensions)
         found = f", {count} keypoints" if not rest and count > 0 else ""
-        raise ValueError(f"{len(values) + 1} values{found}; expected {expected}")
+        other = 5 - spec.dimensions  # with a visibility where there should be none, or without
+        if len(values) == 4 + spec.count * other:
+            found = f", as `kpt_shape: [{spec.count}, {other}]` has"
+        message = f"{len(values) + 1} values{found}"
+        raise (
+            ValueError(f"{message}; expected {expected}")
+            if found
+            else count_error("pose", len(values), message, expected)
+        )
     box, overshoot = fit_box(*values[:4])
     points, outside = _points(np.array(values[4:], np.float64).reshape(spec.count, spec.dimensions), OVERSHOOT)
     return Shape(box, (points,), max(overshoot, outside))

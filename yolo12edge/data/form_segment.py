@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..keypoints import KeypointSpec
 from ..masks import Masks
-from .label_form import CocoObject, LabelForm, NoAreaError, Shape, fit_points, hull_of
+from .label_form import CocoObject, LabelForm, NoAreaError, Shape, count_error, fit_points, hull_of
 from .objects import Matrix, Objects, map_points
 from .polygons import clip_ring, ring_area
 
@@ -83,10 +83,11 @@ class Polygons:
 def parse(values: Sequence[float], keypoints: KeypointSpec | None) -> Shape:
     """Read one ring."""
     if len(values) % 2:
-        raise ValueError(f"{len(values)} coordinates, an odd number; expected x and y of each point after the class")
+        message = f"{len(values)} coordinates, an odd number"
+        raise count_error("segment", len(values), message, "x and y of each point after the class")
     if len(values) < 6:
-        box = "; these are as many as a box has" if len(values) == 4 else ""
-        raise ValueError(f"a polygon of {len(values) // 2} points{box}; expected at least 3, each x and y")
+        message = f"a polygon of {len(values) // 2} points"
+        raise count_error("segment", len(values), message, "at least 3, each x and y")
     ring, overshoot = fit_points(values, "point")
     return _shape([ring], overshoot)
 

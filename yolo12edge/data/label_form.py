@@ -13,7 +13,18 @@ from ..keypoints import KeypointSpec
 from ..manifest import Task
 from .objects import Objects, Part
 
-__all__ = ["OVERSHOOT", "CocoObject", "LabelForm", "NoAreaError", "Shape", "fit_box", "fit_points", "hull_of"]
+__all__ = [
+    "OVERSHOOT",
+    "CocoObject",
+    "LabelForm",
+    "NoAreaError",
+    "OtherTaskError",
+    "Shape",
+    "count_error",
+    "fit_box",
+    "fit_points",
+    "hull_of",
+]
 
 OVERSHOOT = 1e-3
 """How far a label may reach out of its image, as a share of the side, and still be clipped and used."""
@@ -24,6 +35,19 @@ Box = tuple[float, ...]
 
 class NoAreaError(ValueError):
     """An object without area, which is left out: official COCO files and outlines of masks hold a few of these."""
+
+
+class OtherTaskError(ValueError):
+    """A label line with as many numbers as those of other tasks have.
+
+    Args:
+        message: What is wrong.
+        tasks: The tasks that it looks like.
+    """
+
+    def __init__(self, message: str, tasks: tuple[Task, ...]) -> None:
+        self.tasks = tasks
+        super().__init__(message)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,6 +139,30 @@ class LabelForm:
     def counted(self) -> str:
         """What is labelled, in the plural."""
         return "labels" if self.whole else "objects"
+
+
+def count_error(task: Task, count: int, message: str, expected: str) -> ValueError:
+    """Return the error of a label line with a wrong number of values, which names the tasks that it looks like.
+
+    Args:
+        task: The task whose labels were wanted.
+        count: Number of values after the class.
+        message: What is wrong.
+        expected: What a line of the task is.
+    """
+    points, what = count // 2, ""
+    tasks: tuple[Task, ...] = ()
+    if count == 4:
+        what, tasks = "a box", ("detect",)
+    elif count == 8:
+        what, tasks = "a polygon or an oriented box of 4 points", ("segment", "obb")
+    elif count >= 6 and count % 2 == 0:
+        what, tasks = f"a polygon of {points} points", ("segment",)
+    elif count >= 10 and (count - 4) % 3 == 0:  # with one keypoint, it rather is a line that lost a number
+        what, tasks = f"a box and {(count - 4) // 3} keypoints of 3 values", ("pose",)
+    if not tasks or task in tasks:
+        return ValueError(f"{message}; expected {expected}")
+    return OtherTaskError(f"{message}, as {what} has (task {' or '.join(tasks)}); expected {expected}", tasks)
 
 
 def fit_box(

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..keypoints import KeypointSpec
+from ..manifest import Task
 from .form_detect import FORM as BOXES
 from .form_segment import Rings
-from .label_form import OVERSHOOT, LabelForm, NoAreaError, Shape
+from .label_form import OVERSHOOT, LabelForm, NoAreaError, OtherTaskError, Shape
 
 __all__ = ["OVERSHOOT", "Labels", "Problem", "decode_text", "lines_of", "parse_labels", "read_labels"]
 
@@ -33,12 +34,14 @@ class Problem:
         path: The file that is wrong.
         line: Line in a text file, from 1; None for other files.
         message: What is wrong with it.
+        tasks: The other tasks whose labels it looks like, if it does.
     """
 
     severity: Literal["error", "warning"]
     path: Path
     line: int | None
     message: str
+    tasks: tuple[Task, ...] = ()
 
     def __str__(self) -> str:
         place = f"{self.path}:{self.line}" if self.line is not None else f"{self.path}"
@@ -144,7 +147,8 @@ def parse_labels(
             problems.append(Problem("warning", path, number, f"{error}; it is left out"))
             continue
         except ValueError as error:
-            problems.append(Problem("error", path, number, str(error)))
+            tasks = error.tasks if isinstance(error, OtherTaskError) else ()
+            problems.append(Problem("error", path, number, str(error), tasks))
             continue
         if shape.overshoot > _ROUNDING:
             message = f"{form.noun} reaches {shape.overshoot:.5f} out of the image; it is clipped"

@@ -77,9 +77,19 @@ class DatasetReport:
         shown = "".join(f"\n  {problem}" for problem in errors[:_SHOWN])
         more = f"\n  … and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
         count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
-        raise DatasetError(
-            f"the dataset {self.path} has {count}:{shown}{more}\n", remedy="repair or remove these files and lines"
-        )
+        raise DatasetError(f"the dataset {self.path} has {count}:{shown}{more}", remedy=self._remedy())
+
+    def _remedy(self) -> str:
+        """Name the task that most labels look like, else ask for repairs."""
+        repair = "repair or remove these files and lines"
+        likely = Counter(task for problem in self.errors for task in problem.tasks)
+        most = max(likely.values(), default=0)
+        tasks = [task for task, count in likely.items() if count == most and 2 * most > len(self.errors)]
+        if not tasks:
+            return repair
+        named = " or ".join(tasks)
+        say = " or ".join(f"`task: {task}`" for task in tasks)
+        return f"if the task is {named}, say so by {say} in data.yaml or by --task; else {repair}"
 
 
 def check_dataset(
@@ -106,6 +116,7 @@ def check_dataset(
     """
     problems: list[Problem] = []
     statistics: dict[str, SplitStatistics] = {}
+    wrong: set[str] = set()  # splits whose labels have errors, and so are not all counted
     seen: dict[bytes, tuple[str, Path]] = {}  # digest of an image → split and path where it was first
     total = sum(len(dataset.splits.get(split, ())) for split in splits)
     done = 0
@@ -131,10 +142,13 @@ def check_dataset(
                 if progress is not None:
                     progress(done, total)
             labels = dataset.labels(split)
-            problems += _label_problems(dataset, split, images, labels, sizes)
+            found = _label_problems(dataset, split, images, labels, sizes)
+            problems += found
+            if any(problem.severity == "error" for problem in found):
+                wrong.add(split)
             statistics[split] = _statistics(labels, sizes, len(dataset.class_names))
     problems += _strays(dataset, splits)
-    problems += _unused_classes(dataset, statistics)
+    problems += _unused_classes(dataset, statistics, wrong)
     if dataset.keypoints is not None and not dataset.keypoints.flip:
         message = "there is no `flip_idx`, the mirror image of each keypoint: training will not mirror pictures"
         problems.append(Problem("warning", dataset.path, None, message))
@@ -285,14 +299,20 @@ def _strays(dataset: Dataset, splits: Iterable[str]) -> list[Problem]:
     return problems
 
 
-def _unused_classes(dataset: Dataset, statistics: dict[str, SplitStatistics]) -> list[Problem]:
+def _unused_classes(dataset: Dataset, statistics: dict[str, SplitStatistics], wrong: set[str]) -> list[Problem]:
     problems = []
     for split, entry in statistics.items():
+        if split in wrong:
+            continue
         unused = [name for name, count in zip(dataset.class_names, entry.boxes, strict=True) if not count]
         if unused:
-            message = f"`{split}` has no object of {len(unused)} of {len(entry.boxes)} classes: {_listing(unused)}"
+            message = f"`{split}` has no object of {_out_of(unused, entry.boxes)}: {_listing(unused)}"
             problems.append(Problem("warning", dataset.path, None, message))
     return problems
+
+
+def _out_of(some: Sequence[object], every: Sequence[object]) -> str:
+    return f"{len(some)} of {len(every)} classes" if len(every) > 1 else "its only class"
 
 
 def _some(paths: Sequence[Path]) -> str:

@@ -74,7 +74,7 @@ def test_int8_is_measured_in_the_evaluator(tiny_checkpoint, folder, tmp_path, ca
         ({"format": "onnx", "palettize": "4"}, "--palettize is for Core ML"),
         ({"format": "tensorrt", "ios": "18", "on_device": True}, "--ios is for Core ML"),
         ({"format": "coreml", "uint8": True}, "--uint8 is for TensorRT"),
-        ({"format": "openvino", "nms": 0.5}, "--nms is for TensorRT"),
+        ({"format": "openvino", "nms": 0.5}, "--nms is for TensorRT and Core ML"),
         ({"format": "coreml", "int8": True, "target": "coreml"}, "leave --target out"),
         ({"format": "coreml", "nms": 0.5, "batch": 2}, "takes one image"),
         ({"format": "coreml", "int8": True, "ios": "16"}, "iOS 16 cannot run INT8"),

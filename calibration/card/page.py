@@ -81,7 +81,7 @@ def _top(facts: Facts) -> Markup:
 def _tiles(facts: Facts) -> Iterable[Markup]:
     """Give the four numbers that matter most."""
     outcome, agreement, speedup = facts["outcome"], facts["agreement"], facts["outcome"]["speedup"]
-    same, same_text = f"{percent(agreement['f1'], 1)} %", "of the objects are the same as float's (F1)"
+    same, same_text = f"{percent(agreement['f1'], 1)} %", "of the results are the same as float's (F1)"
     if outcome["labelled"]:
         budget = f"points of {outcome['figure']} against float; budget: a loss of {decimal(outcome['max_map_drop'])}"
         yield _tile(difference(outcome["map_drop"], 0.0), budget, _kind(facts))

@@ -59,3 +59,13 @@ def test_an_error_that_quotes_a_file_does_nothing_to_the_terminal(
         main()
     assert end.value.code == 2
     assert capsys.readouterr().err == "error: the classes are \\x1b[2Jcat, [red]dog. Remedy: one\ntwo.\n"
+
+
+def test_paragraphs_of_help_flow() -> None:
+    commands = [
+        command for group in (cli.app, cli.benchmark.app, cli.deploy.app) for command in group.registered_commands
+    ]
+    assert len(commands) > 10
+    for command in commands:
+        assert command.help
+        assert not any("\n" in paragraph for paragraph in command.help.split("\n\n")), command.help

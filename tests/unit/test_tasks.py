@@ -202,6 +202,7 @@ def test_one_class_a_frame_whatever_its_confidence() -> None:
     np.testing.assert_allclose(found.probs, [[0.1, 0.6, 0.3]])
     among = decode(FACTS["classify"], outputs(), CROP, Thresholds(classes=(0, 2)))
     assert among.class_id.tolist() == [2]
+    assert len(decode(FACTS["classify"], outputs(), CROP, Thresholds(classes=(0, 2), confidence=0.4))) == 0
     with pytest.raises(InputError, match="no class 3"):
         decode(FACTS["classify"], outputs(), CROP, Thresholds(classes=(3,)))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from inspect import cleandoc
 from typing import Annotated, TextIO
 
 import typer
@@ -39,6 +40,11 @@ app.command("import")(import_checkpoint.import_)
 app.command()(inspect.inspect)
 app.command()(doctor.doctor)
 app.command()(demo.demo)
+for _group in (app, benchmark.app, deploy.app):
+    for _command in _group.registered_commands:
+        # A terminal is narrower than a line of source: paragraphs flow.
+        _paragraphs = cleandoc(getattr(_command.callback, "__doc__", None) or "").split("\n\n")
+        _command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in _paragraphs)
 
 _debug = False
 _show_by_default = warnings.showwarning

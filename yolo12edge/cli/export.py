@@ -399,7 +399,7 @@ def _table(artifacts: list[Artifact]) -> Table:
         for name, value in accuracy.details.items():
             row(name, {reference: f"{accuracy.reference_details[name]:.4f}", own: f"{value:.4f}"})
     if agreement := last.agreement:
-        row(f"detections as float's, {agreement.images} images", {own: f"{100 * agreement.f1:.1f} %"})
+        row(f"results as float's, {agreement.images} images", {own: f"{100 * agreement.f1:.1f} %"})
         row("confidence shift", {own: f"{agreement.score_shift:+.4f}"})
     if latency := last.latency:
         threads = f", {latency.threads} threads" if latency.device.startswith("cpu") else ""

@@ -20,6 +20,7 @@ from yolo12edge.errors import ArtifactError, BackendError, InputError, MissingDe
 from yolo12edge.preprocess import Preprocessor
 from yolo12edge.runtimes import coreml_backend, coreml_library
 from yolo12edge.runtimes.coreml_backend import CoremlBackend
+from yolo12edge.thresholds import Thresholds
 
 
 @pytest.fixture
@@ -409,3 +410,20 @@ def test_what_is_not_installed_is_named(fake, half, monkeypatch, module, name):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingDependencyError, match=rf"'{name}' is not installed.*yolo12edge\[coreml\]"):
         opened(half)
+
+
+@pytest.mark.parametrize("task", ["segment", "pose", "obb", "classify"])
+def test_every_task_runs(fake, task, tiny_onnx_of, scene_frames, tmp_path):
+    pytest.importorskip("coremltools", reason="coremltools is not installed")
+    source = tiny_onnx_of(task)
+    package = fake_artifact(source, tmp_path / task)
+    few = Thresholds(confidence=0.001, max_detections=10)
+    with Runtime(package, device="cpu", warmup=0) as runtime, Runtime(source, device="cpu", threads=1) as onnx:
+        found, wanted = (one(scene_frames[0], thresholds=few) for one in (runtime, onnx))
+    assert len(found) == len(wanted) > 0
+    for name in ("xyxy", "confidence", "keypoints", "obb", "probs"):
+        mine, theirs = getattr(found, name), getattr(wanted, name)
+        assert (mine is None) == (theirs is None)
+        assert mine is None or np.allclose(mine, theirs, atol=0.05), name
+    if task == "segment":
+        assert np.mean(found.mask.full() != wanted.mask.full()) < 0.01

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import ClassVar, NamedTuple
 
@@ -16,7 +17,7 @@ from ..assigner import Assignment, assign
 from ..boxes import complete_iou, inside_boxes
 from .common import LossSettings, Parts, in_full_precision
 
-__all__ = ["DetectLoss", "Matched", "box_parts", "class_part", "distance_part", "match_boxes"]
+__all__ = ["DetectLoss", "Matched", "bins_like", "box_parts", "match", "match_boxes", "weighted_parts"]
 
 
 class Matched(NamedTuple):
@@ -25,8 +26,8 @@ class Matched(NamedTuple):
     Attributes:
         positives: P candidates and the object that each learns.
         divisor: Soft number of positives, at least 1.
-        predicted: (P, 4), their boxes xyxy in units of their stride.
-        target: (P, 4), the boxes of their objects, alike.
+        predicted: (P, K), their boxes, lengths in units of their stride; K is 4 (xyxy), or 5 where they are oriented.
+        target: (P, K), the boxes of their objects, alike.
         strides: (P, 1), pixels.
     """
 
@@ -37,6 +38,45 @@ class Matched(NamedTuple):
     strides: Tensor
 
 
+def match(
+    output: HeadOutput,
+    predicted: Tensor,
+    boxes: Tensor,
+    image_index: Tensor,
+    class_id: Tensor,
+    *,
+    inside: Callable[[Tensor, Tensor], Tensor],
+    iou: Callable[[Tensor, Tensor], Tensor],
+) -> Matched:
+    """Assign candidates to boxes of either kind.
+
+    Args:
+        output: Raw head output for B images, float32 or better.
+        predicted: (B, A, K), the candidates' boxes, pixels.
+        boxes: (G, K), the objects', pixels.
+        image_index: (G,), image of each object.
+        class_id: (G,), class of each object.
+        inside: Which points lie in which boxes, as ``inside_boxes``.
+        iou: Overlap of paired boxes.
+    """
+    certain = predicted.detach()
+
+    def overlap(image: Tensor, candidate: Tensor, target: Tensor) -> Tensor:
+        return iou(certain[image, candidate], boxes[target])
+
+    points = output.anchors * output.strides.unsqueeze(1)
+    scores = output.cls.detach().sigmoid()
+    positives = assign(scores, partial(inside, points), boxes, overlap, image_index, class_id)
+    strides = output.strides[positives.candidate].unsqueeze(1)
+    return Matched(
+        positives,
+        positives.score.sum().clamp(min=1),
+        _in_strides(predicted[positives.image, positives.candidate], strides),
+        _in_strides(boxes[positives.target], strides),
+        strides,
+    )
+
+
 def match_boxes(output: HeadOutput, batch: Batch) -> Matched:
     """Assign candidates to upright boxes by their complete IoU.
 
@@ -45,41 +85,45 @@ def match_boxes(output: HeadOutput, batch: Batch) -> Matched:
         batch: The images' objects.
     """
     boxes = batch.boxes.to(output.box.dtype)
-    bins = torch.arange(REG_MAX, dtype=output.box.dtype, device=output.box.device)
-    predicted = decode_boxes(output, bins).transpose(1, 2)
-    certain = predicted.detach()
-
-    def overlap(image: Tensor, candidate: Tensor, target: Tensor) -> Tensor:
-        return complete_iou(certain[image, candidate], boxes[target])
-
-    positives = assign(
-        output.cls.detach().sigmoid(),
-        partial(inside_boxes, output.anchors * output.strides.unsqueeze(1)),
-        boxes,
-        overlap,
-        batch.image_index,
-        batch.class_id,
-    )
-    strides = output.strides[positives.candidate].unsqueeze(1)
-    return Matched(
-        positives,
-        positives.score.sum().clamp(min=1),
-        predicted[positives.image, positives.candidate] / strides,
-        boxes[positives.target] / strides,
-        strides,
-    )
+    predicted = decode_boxes(output, bins_like(output)).transpose(1, 2)
+    return match(output, predicted, boxes, batch.image_index, batch.class_id, inside=inside_boxes, iou=complete_iou)
 
 
 def box_parts(output: HeadOutput, batch: Batch, matched: Matched, settings: LossSettings) -> Parts:
     """Return the parts of every task with upright boxes: ``box``, ``cls`` and ``dfl``."""
-    positives, divisor, predicted, target, _ = matched
-    gains = settings.gains
-    box = ((1 - complete_iou(predicted, target)) * positives.score).sum() / divisor
+    iou = complete_iou(matched.predicted, matched.target)
+    return weighted_parts(output, batch.class_id, matched, iou, matched.target, settings)
+
+
+def weighted_parts(
+    output: HeadOutput, class_id: Tensor, matched: Matched, iou: Tensor, sides: Tensor, settings: LossSettings
+) -> Parts:
+    """Return ``box``, ``cls`` and ``dfl`` of boxes of either kind.
+
+    Args:
+        output: Raw head output.
+        class_id: (G,), class of each object.
+        matched: The positives.
+        iou: (P,), how well their boxes fit.
+        sides: (P, 4), what their distances lead to: xyxy in units of the stride.
+        settings: Gains.
+    """
+    positives, divisor, gains = matched.positives, matched.divisor, settings.gains
     return {
-        "box": box * gains.box,
-        "cls": class_part(output, batch.class_id, positives, divisor) * gains.cls,
-        "dfl": distance_part(output, target, positives, divisor) * gains.dfl,
+        "box": ((1 - iou) * positives.score).sum() / divisor * gains.box,
+        "cls": class_part(output, class_id, positives, divisor) * gains.cls,
+        "dfl": distance_part(output, sides, positives, divisor) * gains.dfl,
     }
+
+
+def bins_like(output: HeadOutput) -> Tensor:
+    """Return the distances that the bins stand for, of the type and on the device of the output."""
+    return torch.arange(REG_MAX, dtype=output.box.dtype, device=output.box.device)
+
+
+def _in_strides(boxes: Tensor, strides: Tensor) -> Tensor:
+    """Return boxes (n, 4 or 5) with lengths in units of the stride; an angle stays."""
+    return torch.cat((boxes[:, :4] / strides, boxes[:, 4:]), 1)
 
 
 class DetectLoss:

@@ -218,6 +218,13 @@ def flip(picture: Picture, *, horizontal: bool, vertical: bool) -> Picture:
     return Picture(np.asarray(cv2.flip(picture.image, code), np.uint8), picture.labels.transform(matrix))
 
 
+def recoloured_and_flipped(picture: Picture, config: AugmentConfig, rng: np.random.Generator) -> Picture:
+    """Jitter the colours of a square picture and mirror it, as far as the configuration and chance want it."""
+    picture = Picture(jitter_colour(picture.image, config.hsv, rng), picture.labels)
+    leftright, upsidedown = rng.random(2) < (config.fliplr, config.flipud)
+    return flip(picture, horizontal=bool(leftright), vertical=bool(upsidedown))
+
+
 def letterboxed_picture(picture: Picture, *, size: int) -> Picture:
     """Letterbox a picture to a square without augmentation, exactly as the Runtime's preprocessing does."""
     letterbox = plan_letterbox(picture.image.shape[:2], (size, size))
@@ -264,6 +271,4 @@ def augmented_picture(
     picture = compose(index)
     if rng.random() < config.mixup:
         picture = blend(picture, compose(int(rng.integers(count))), rng)
-    picture = Picture(jitter_colour(picture.image, config.hsv, rng), picture.labels)
-    leftright, upsidedown = rng.random(2) < (config.fliplr, config.flipud)
-    return flip(picture, horizontal=bool(leftright), vertical=bool(upsidedown))
+    return recoloured_and_flipped(picture, config, rng)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..imaging.letterbox import PAD_VALUE, halved, plan_centre_crop
-from .augment import AugmentConfig, Picture, flip, jitter_colour
+from .augment import AugmentConfig, Picture, recoloured_and_flipped
 from .objects import Objects
 
 __all__ = ["centre_cropped_picture", "cover", "cropped_picture"]
@@ -72,9 +72,7 @@ def cropped_picture(
     picture = load(index)
     left, top, width, height = _random_window(picture.image.shape[:2], config.crop, rng)
     image = resized(picture.image[top : top + height, left : left + width], size, size)
-    image = jitter_colour(image, config.hsv, rng)
-    leftright, upsidedown = rng.random(2) < (config.fliplr, config.flipud)
-    result = flip(Picture(image, _whole(picture.labels, size)), horizontal=bool(leftright), vertical=bool(upsidedown))
+    result = recoloured_and_flipped(Picture(image, _whole(picture.labels, size)), config, rng)
     return Picture(_erased(result.image, config.erasing, rng), result.labels)
 
 

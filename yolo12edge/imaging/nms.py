@@ -10,7 +10,7 @@ import numpy.typing as npt
 from ..errors import InputError
 from .boxes import raw_iou
 
-__all__ = ["nms"]
+__all__ = ["check_candidates", "nms"]
 
 _CHUNK = 256  # candidates compared at a time; measured best on 8400 to 30000 candidates
 _PAIRS = 1 << 16  # boxes kept times candidates that are compared with them at a time
@@ -45,10 +45,8 @@ def nms(
     Raises:
         InputError: If the arrays do not fit each other.
     """
+    check_candidates(boxes, scores, class_id, columns=4)
     count = len(boxes)
-    if boxes.shape != (count, 4) or scores.shape != (count,) or (class_id is not None and class_id.shape != (count,)):
-        shapes = (boxes.shape, scores.shape, None if class_id is None else class_id.shape)
-        raise InputError(f"boxes, scores and class_id have shapes {shapes}", expected="(n, 4), (n,) and (n,) or None")
     order = np.argsort(-scores, kind="stable")
     if count <= _SMALL:
         return _settle_small(boxes, class_id, order, iou_threshold)[:max_detections]
@@ -73,6 +71,27 @@ def nms(
             if len(kept) >= max_detections:
                 break
     return kept[:max_detections]
+
+
+def check_candidates(
+    boxes: npt.NDArray[np.float32],
+    scores: npt.NDArray[np.floating[Any]],
+    class_id: npt.NDArray[np.integer[Any]] | None,
+    *,
+    columns: int,
+) -> None:
+    """Refuse candidates whose arrays do not fit each other, or whose boxes do not have so many columns.
+
+    Raises:
+        InputError: If so.
+    """
+    count = len(boxes)
+    fits = boxes.shape == (count, columns) and scores.shape == (count,)
+    if not fits or (class_id is not None and class_id.shape != (count,)):
+        shapes = (boxes.shape, scores.shape, None if class_id is None else class_id.shape)
+        raise InputError(
+            f"boxes, scores and class_id have shapes {shapes}", expected=f"(n, {columns}), (n,) and (n,) or None"
+        )
 
 
 def _settle_small(

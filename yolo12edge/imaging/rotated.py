@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError
+from .nms import check_candidates
 
 __all__ = [
     "corners_of_rotated",
@@ -195,13 +195,10 @@ def rotated_nms(
     Raises:
         InputError: If the arrays do not fit each other.
     """
-    count = len(boxes)
-    if boxes.shape != (count, 5) or scores.shape != (count,) or (class_id is not None and class_id.shape != (count,)):
-        shapes = (boxes.shape, scores.shape, None if class_id is None else class_id.shape)
-        raise InputError(f"boxes, scores and class_id have shapes {shapes}", expected="(n, 5), (n,) and (n,) or None")
+    check_candidates(boxes, scores, class_id, columns=5)
     order = np.argsort(-scores, kind="stable")
     kept = np.empty(0, np.int64)
-    for begin in range(0, count, _CHUNK):
+    for begin in range(0, len(order), _CHUNK):
         chunk = order[begin : begin + _CHUNK]
         if len(kept):
             _, gone = _suppressed(boxes, class_id, kept, chunk, iou_threshold)

@@ -144,6 +144,7 @@ def write_metadata(path: Path, changes: dict[str, object]) -> None:
         ({"format_version": "absent"}, "format version None"),
         ({"class_names": "absent"}, "class_names"),
         ({"class_names": []}, "class_names"),
+        ({"part": "backbone"}, "class_names"),
         ({"task": "pose"}, "task"),
         ({"scale": "q"}, "scale"),
         ({"image_size": 321}, "image_size"),

@@ -16,7 +16,7 @@ from ..errors import CheckpointError
 from ..files import atomic_file
 from ..nn import YOLO12, ModelConfig, build_model
 from ..nn.infer import HasShape
-from .metadata import METADATA_KEY, CheckpointMeta, read_metadata
+from .metadata import METADATA_KEY, CheckpointMeta, not_a_model, read_header
 
 __all__ = ["Checkpoint", "check_finite", "check_tensors", "meta_of"]
 
@@ -62,7 +62,7 @@ class Checkpoint:
             CheckpointError: If it is missing, damaged, foreign, or of an unknown version.
         """
         path = Path(path)
-        meta = read_metadata(path)
+        meta = read_header(path).meta
         try:
             tensors: dict[str, Tensor] = load_file(path)
         except (SafetensorError, OSError, ValueError) as error:
@@ -71,13 +71,13 @@ class Checkpoint:
         return cls(meta, {k: t.float() if t.is_floating_point() else t for k, t in tensors.items()})
 
     def config(self) -> ModelConfig:
-        """Return the network's configuration."""
+        """Return the network's configuration; of a backbone, that of a detector of one class around it."""
         meta = self.meta
         return ModelConfig(
             task=meta.task,
             scale=meta.scale,
             variant=meta.variant,
-            num_classes=len(meta.class_names),
+            num_classes=max(len(meta.class_names), 1),
             keypoints=meta.keypoints,
             multi_label=meta.multi_label,
             mlp_ratio=meta.mlp_ratio,
@@ -90,8 +90,10 @@ class Checkpoint:
         """Build the network with these weights, float32, in evaluation mode.
 
         Raises:
-            CheckpointError: If a tensor is missing, superfluous or of another shape.
+            CheckpointError: If it is a backbone alone, or a tensor is missing, superfluous or of another shape.
         """
+        if self.meta.part != "model":
+            raise not_a_model("the checkpoint")
         model = build_model(self.config())
         check_tensors(self.tensors, model.state_dict())
         model.load_state_dict(self.tensors)

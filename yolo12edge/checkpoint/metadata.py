@@ -17,7 +17,15 @@ from ..errors import CheckpointError, InputError
 from ..keypoints import KeypointSpec
 from ..manifest import Task
 
-__all__ = ["FORMAT_VERSION", "METADATA_KEY", "CheckpointHeader", "CheckpointMeta", "read_header", "read_metadata"]
+__all__ = [
+    "FORMAT_VERSION",
+    "METADATA_KEY",
+    "CheckpointHeader",
+    "CheckpointMeta",
+    "not_a_model",
+    "read_header",
+    "read_metadata",
+]
 
 FORMAT_VERSION = 1
 METADATA_KEY = "yolo12edge"
@@ -36,7 +44,8 @@ class CheckpointMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         task: What the model does.
         scale: n, s, m, l or x.
         variant: ``v1`` or ``turbo``.
-        class_names: In the order of the class ids.
+        class_names: In the order of the class ids; none of a backbone.
+        part: A whole model, or what came of pretraining: the layers of a backbone alone, to start a training from.
         multi_label: Whether classes do not exclude each other; classify only.
         keypoints: Which points an object has; pose only.
         image_size: Side of the square input that it was trained with, in pixels.
@@ -49,14 +58,15 @@ class CheckpointMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         training: Summary of the training, free in form.
 
     Raises:
-        CheckpointError: If the areas do not suit every input, or the fields of other tasks are set.
+        CheckpointError: If the areas do not suit every input, or the fields of other tasks or parts are set.
     """
 
     format_version: int = FORMAT_VERSION
     task: Task = "detect"
     scale: Literal["n", "s", "m", "l", "x"]
     variant: Literal["v1", "turbo"]
-    class_names: Annotated[list[str], msgspec.Meta(min_length=1)]
+    class_names: list[str]
+    part: Literal["model", "backbone"] = "model"
     multi_label: bool = False
     keypoints: KeypointSpec | None = None
     image_size: Annotated[int, msgspec.Meta(ge=32, le=65536, multiple_of=32)]
@@ -81,6 +91,12 @@ class CheckpointMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
                 f"the task is {self.task}, keypoints are {'absent' if self.keypoints is None else 'given'} and "
                 f"multi_label is {str(self.multi_label).lower()}",
                 expected="keypoints for pose alone, multi_label for classify alone",
+                remedy="take the checkpoint from its source again",
+            )
+        if bool(self.class_names) != (self.part == "model"):
+            raise CheckpointError(
+                f"class_names has {len(self.class_names)} entries and the part is {self.part}",
+                expected="at least one for a model, none for a backbone",
                 remedy="take the checkpoint from its source again",
             )
 
@@ -164,12 +180,24 @@ def read_header(path: Path | str) -> CheckpointHeader:
 
 
 def read_metadata(path: Path | str) -> CheckpointMeta:
-    """Read the metadata of a checkpoint, and nothing else of it, without torch.
+    """Read the metadata of a model's checkpoint, and nothing else of it, without torch.
 
     Raises:
-        CheckpointError: As ``read_header``.
+        CheckpointError: As ``read_header``, and if the file holds a backbone alone.
     """
-    return read_header(path).meta
+    meta = read_header(path).meta
+    if meta.part != "model":
+        raise not_a_model(str(path))
+    return meta
+
+
+def not_a_model(name: str) -> CheckpointError:
+    """Return the error of a file that holds a backbone where a model is needed."""
+    return CheckpointError(
+        f"{name} holds a pretrained backbone, which finds nothing by itself",
+        expected="a model",
+        remedy=f"fine-tune it first: yolo12edge train --weights {name} --data data.yaml",
+    )
 
 
 def _header_bytes(path: Path) -> bytes:

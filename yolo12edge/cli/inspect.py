@@ -392,9 +392,10 @@ def _checkpoint_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
 
     meta = facts["checkpoint"]
     training = ", ".join(f"{key} {value}" for key, value in meta["training"].items())
+    whole = meta["part"] == "model"
     return [
-        ("model", f"YOLO12{meta['scale']} ({meta['variant']}), {meta['task']}"),
-        ("classes", _classes(meta["class_names"], meta["multi_label"])),
+        ("model", f"YOLO12{meta['scale']} ({meta['variant']}), {meta['task'] if whole else 'its backbone alone'}"),
+        *([("classes", _classes(meta["class_names"], meta["multi_label"]))] if whole else []),
         *([("keypoints", _keypoints(msgspec.convert(meta["keypoints"], KeypointSpec)))] if meta["keypoints"] else []),
         ("parameters", f"{facts['parameters']:,}"),
         ("image size", f"{meta['image_size']} px"),

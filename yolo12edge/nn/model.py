@@ -9,9 +9,9 @@ from .blocks import A2C2f, C3k2, Conv
 from .config import SCALES, TRAITS, ModelConfig, scale_channels
 from .heads import HEADS, Head, HeadOutput
 
-__all__ = ["YOLO12", "build_model"]
+__all__ = ["BACKBONE_LAYERS", "YOLO12", "backbone_maps", "build_model"]
 
-_BACKBONE = 9  # layers
+BACKBONE_LAYERS = 9
 
 
 class YOLO12(nn.Module):
@@ -76,7 +76,7 @@ class YOLO12(nn.Module):
             C3k2(c512 + c1024, c1024, repeats(2), c3k=True, expansion=0.5),
         ]
         traits, head = TRAITS[config.task], HEADS[config.task]
-        if traits.head == _BACKBONE:
+        if traits.head == BACKBONE_LAYERS:
             self.model = nn.ModuleList([*backbone, head.build((c1024,), config)])
         else:
             self.model = nn.ModuleList([*backbone, *neck, head.build((c256, c512, c1024), config)])
@@ -94,13 +94,8 @@ class YOLO12(nn.Module):
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
         """Map images (B, 3, H, W) to what the head reads: maps at strides 8, 16 and 32, or without a neck at 32."""
         layer = self.model
-        x = images
-        for index in range(5):
-            x = layer[index](x)
-        p3 = x
-        p4 = layer[6](layer[5](p3))
-        p5 = layer[8](layer[7](p4))
-        if len(layer) == _BACKBONE + 1:
+        p3, p4, p5 = backbone_maps(layer, images)
+        if len(layer) == BACKBONE_LAYERS + 1:
             return (p5,)
         up4 = layer[11](torch.cat((layer[9](p5), p4), 1))
         out3 = layer[14](torch.cat((layer[12](up4), p3), 1))
@@ -119,6 +114,15 @@ class YOLO12(nn.Module):
         """
         output: HeadOutput | Tensor = self.head(self.features(images))
         return output
+
+
+def backbone_maps(layer: nn.ModuleList, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Map images (B, 3, H, W) to the maps of the backbone, layers 0 to 8, at strides 8, 16 and 32."""
+    x = images
+    for index in range(5):
+        x = layer[index](x)
+    p4 = layer[6](layer[5](x))
+    return x, p4, layer[8](layer[7](p4))
 
 
 def build_model(config: ModelConfig) -> YOLO12:

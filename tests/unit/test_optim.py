@@ -107,7 +107,22 @@ def test_average_follows_its_formula() -> None:
         {"image_size": 16},
         {"scale": "k"},
         {"variant": "v2"},
-        {"optimizer": "lamb"},
+        {"optimizer": "lion"},
+        {"schedule": "steps"},
+        {"multi_scale": 0.04},
+        {"multi_scale": 1.0},
+        {"focal": -1.0},
+        {"iou": "siou"},
+        {"class_weights": (1.0, 0.0)},
+        {"class_weights": "even"},
+        {"dropblock": 1.0},
+        {"freeze": "head"},
+        {"freeze": 0},
+        {"cache": "tape"},
+        {"warmup_epochs": 3.0, "schedule": "one-cycle"},
+        {"final_lr": 0.0, "schedule": "step"},
+        {"sync_bn": True},
+        {"strategy": "ddp"},
         {"lr": 0.0},
         {"lr": float("nan")},
         {"momentum": float("nan")},
@@ -122,7 +137,9 @@ def test_impossible_settings_are_refused(change: dict[str, Any]) -> None:
 
 
 def test_configuration_survives_its_file(tmp_path: Path) -> None:
-    before = config(augment=augment_preset("l"), lr=0.1, weights=Path("w.safetensors"))
+    before = config(
+        augment=augment_preset("l"), lr=0.1, weights=Path("w.safetensors"), freeze=3, class_weights=(1.0, 2.0)
+    )
     (tmp_path / "config.json").write_bytes(before.to_json())
     assert TrainConfig.of_run(tmp_path) == before
     (tmp_path / "config.json").write_bytes(b'{"epochs": 1}')

@@ -16,6 +16,7 @@ _AUTO_ADAMW_STEPS = 10_000  # runs of up to so many steps use AdamW
 _ENOUGH_UPDATES = 2_000  # fewer optimizer steps than this are not worth accumulating gradients for
 _NOMINAL_BATCH = 64
 _MIN_WARMUP_STEPS = 100
+_WARMUP_EPOCHS = 3.0
 _NORMS = (nn.BatchNorm2d,)
 
 
@@ -71,8 +72,9 @@ class Plan:
         share = epoch / config.epochs
         fall = (1 - share) if config.schedule == "linear" else (1 + cos(pi * share)) / 2
         lr = self.lr * (config.final_lr + (1 - config.final_lr) * fall)
-        warmup = max(round(config.warmup_epochs * self.steps_per_epoch), _MIN_WARMUP_STEPS)
-        if config.warmup_epochs == 0 or step >= warmup:
+        epochs = _WARMUP_EPOCHS if config.warmup_epochs is None else config.warmup_epochs
+        warmup = max(round(epochs * self.steps_per_epoch), _MIN_WARMUP_STEPS)
+        if epochs == 0 or step >= warmup:
             return Step(lr, lr, config.momentum, self.accumulate)
         ramp = step / warmup
         return Step(

@@ -15,8 +15,9 @@ __all__ = ["decode_masks"]
 
 Floats = npt.NDArray[np.float32]
 
-_BLOCK = 64  # objects whose small masks are made at a time: 300 at once would be 30 MB
 _STRIP = 128  # columns resampled at a time: each looks at few cells, so wide products would be nearly all zeros
+# OpenBLAS takes larger products to threads of its own, which get in the way of an engine's that wait actively beside them.
+_ONE_THREAD = 4 * 65536
 
 
 def decode_masks(coefficients: Floats, prototypes: Floats, xyxy: Floats, letterbox: Letterbox) -> Masks:
@@ -40,13 +41,14 @@ def decode_masks(coefficients: Floats, prototypes: Floats, xyxy: Floats, letterb
     boxes = np.concatenate((low, high), axis=1).tolist()
     # Cells that pixels of the image look at: padding is not worth a product.
     top, bottom = rows.cells(0, height)
-    inside = np.ascontiguousarray(prototypes[:, top:bottom]).reshape(len(prototypes), -1)
+    inside = np.ascontiguousarray(prototypes[:, top:bottom].transpose(1, 0, 2))
     crops = []
+    block = max(1, _ONE_THREAD // (len(prototypes) * cells_across))
     with np.errstate(invalid="ignore", over="ignore"):  # what is not finite belongs to no object
-        for begin in range(0, len(boxes), _BLOCK):
-            small = (coefficients[begin : begin + _BLOCK] @ inside).reshape(-1, bottom - top, cells_across)
-            for values, box in zip(small, boxes[begin : begin + _BLOCK], strict=True):
-                crops.append(_crop(values, top, box, rows, columns))
+        for begin in range(0, len(boxes), block):
+            small = coefficients[begin : begin + block] @ inside  # (rows of cells, objects, cells of a row)
+            for index, box in enumerate(boxes[begin : begin + block]):
+                crops.append(_crop(small[:, index], top, box, rows, columns))
     return Masks(tuple(crops), low, letterbox.source_hw)
 
 
@@ -55,16 +57,27 @@ def _crop(values: Floats, top: int, box: list[int], rows: _Axis, columns: _Axis)
     x0, y0, x1, y1 = box
     first, last = rows.cells(y0, y1)
     left, right = columns.cells(x0, x1)
-    tall = rows.weights[y0:y1, first:last] @ values[first - top : last - top, left:right]
+    tall = _product(rows.weights[y0:y1, first:last], values[first - top : last - top, left:right])
     if x1 - x0 <= _STRIP:
-        return np.asarray(tall @ columns.weights[x0:x1, left:right].T > 0)
+        return np.asarray(_product(tall, columns.weights[x0:x1, left:right].T) > 0)
     mask = np.empty((y1 - y0, x1 - x0), np.bool_)
     for start in range(x0, x1, _STRIP):
         end = min(start + _STRIP, x1)
         begin, stop = columns.cells(start, end)
-        strip = tall[:, begin - left : stop - left] @ columns.weights[start:end, begin:stop].T
+        strip = _product(tall[:, begin - left : stop - left], columns.weights[start:end, begin:stop].T)
         np.greater(strip, 0, out=mask[:, start - x0 : end - x0])
     return mask
+
+
+def _product(left: Floats, right: Floats) -> Floats:
+    """Return the product of two matrices, made in this thread."""
+    rows = max(1, _ONE_THREAD // (left.shape[1] * right.shape[1]))
+    if rows >= len(left):
+        return left @ right
+    product = np.empty((len(left), right.shape[1]), np.float32)
+    for start in range(0, len(left), rows):
+        np.matmul(left[start : start + rows], right, out=product[start : start + rows])
+    return product
 
 
 class _Axis:

@@ -13,6 +13,7 @@ from yolo12edge.errors import InputError
 from yolo12edge.nn import ModelConfig, build_model
 from yolo12edge.training.config import TrainConfig, augment_preset
 from yolo12edge.training.ema import WeightAverage
+from yolo12edge.training.lamb import Lamb
 from yolo12edge.training.optim import apply_step, build_optimizer, plan_run
 
 
@@ -55,6 +56,69 @@ def test_cosine_schedule_is_above_the_line_first_and_below_it_later() -> None:
     assert cosine.at(250).lr > linear.at(250).lr
     assert cosine.at(500).lr == pytest.approx(linear.at(500).lr)
     assert cosine.at(750).lr < linear.at(750).lr
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "step", "exponential", "one-cycle", "cyclical", "plateau"])
+def test_every_schedule_reaches_its_rate_and_stays_within_it(schedule: str) -> None:
+    plan = plan_run(config(epochs=50, batch=1, lr=0.1, schedule=schedule, warmup_epochs=0), images=10, num_classes=3)
+    rates = [plan.at(step).lr for step in range(500)]
+    assert max(rates) == pytest.approx(0.1)
+    if schedule != "plateau":
+        assert rates[-1] == pytest.approx(0.001, rel=2.0)
+    assert all(0 <= rate <= 0.1 for rate in rates)
+
+
+def test_shapes_of_the_schedules() -> None:
+    def rate(schedule: str, step: int, scores: tuple[float, ...] = ()) -> float:
+        made = config(epochs=30, batch=1, lr=1.0, schedule=schedule, warmup_epochs=None)
+        return plan_run(made, images=10, num_classes=3).at(step, scores=scores).lr
+
+    assert [rate("step", step) for step in (100, 199, 200, 299)] == pytest.approx([0.1, 0.1, 0.01, 0.01])
+    assert rate("exponential", 150) == pytest.approx(0.1)
+    assert [rate("one-cycle", step) for step in (0, 90)] == pytest.approx([0.04, 1.0])
+    assert [rate("cyclical", step) for step in (0, 25, 50, 75, 100)] == pytest.approx([0.01, 0.505, 1, 0.505, 0.01])
+    assert rate("plateau", 200, (0.1, 0.2, 0.3)) == 1.0
+    stalled = (0.1, 0.3, 0.3, 0.2, 0.1)
+    assert rate("plateau", 200, stalled) == pytest.approx(0.1)
+    assert rate("plateau", 200, (*stalled, 0.4, 0.3)) == pytest.approx(0.1)  # a better score starts the count anew
+    assert rate("plateau", 200, (*stalled, 0.1, 0.1, 0.1) * 3) == pytest.approx(0.01)  # never below the last rate
+
+
+def test_momentum_of_one_cycle_is_lowest_where_its_rate_is_highest() -> None:
+    plan = plan_run(config(epochs=10, batch=1, schedule="one-cycle", momentum=0.95), images=10, num_classes=3)
+    steps = [plan.at(step) for step in range(100)]
+    assert min(steps, key=lambda step: step.momentum).lr == max(step.lr for step in steps)
+    assert (steps[0].momentum, steps[30].momentum) == pytest.approx((0.95, 0.85))
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "lamb"])
+def test_every_optimizer_goes_downhill(name: str) -> None:
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4), torch.nn.Conv2d(4, 1, 1))
+    plan = plan_run(config(epochs=1, batch=1, optimizer=name, lr=0.02), images=10, num_classes=3)
+    optimizer = build_optimizer(network, plan)
+    pictures = torch.randn(8, 3, 4, 4)
+    losses = []
+    for _ in range(30):
+        loss = (network(pictures) - 3).square().mean()
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[-1] < losses[0] / 3
+
+
+def test_lamb_moves_by_the_length_of_the_weights() -> None:
+    weights = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+    bias = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
+    optimizer = Lamb([{"params": [weights], "weight_decay": 0.1}, {"params": [bias], "weight_decay": 0.0}], lr=0.01)
+    weights.grad, bias.grad = torch.tensor([1.0, -1.0]), torch.tensor([1.0, -1.0])
+    optimizer.step()
+    # Adam's first step is the sign of the gradient; with decay (1.3, -0.6), stretched to the weights' length of 5.
+    step = torch.tensor([1.3, -0.6])
+    expected = torch.tensor([3.0, 4.0]) - 0.01 * 5 * step / step.norm()
+    assert torch.allclose(weights.detach(), expected, atol=1e-5)
+    assert torch.allclose(bias.detach(), torch.tensor([2.99, 4.01]), atol=1e-5)
 
 
 def test_only_weights_decay_and_gamma_is_one_of_them() -> None:

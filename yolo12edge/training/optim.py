@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import cos, pi
 
 import torch
 from torch import nn
 
-from .config import TrainConfig
+from .config import RISING, TrainConfig
+from .lamb import Lamb
+from .schedules import SCHEDULES, Place, cycle_height, plateau_drops
 
 __all__ = ["Plan", "Step", "build_optimizer", "plan_run"]
 
 _AUTO_ADAMW_STEPS = 10_000  # runs of up to so many steps use AdamW
 _ENOUGH_UPDATES = 2_000  # fewer optimizer steps than this are not worth accumulating gradients for
 _NOMINAL_BATCH = 64
+_OWN_LR = {"sgd": 0.01, "lamb": 0.005}  # that of Adam's family follows the number of classes
 _MIN_WARMUP_STEPS = 100
 _WARMUP_EPOCHS = 3.0
+_CYCLED_MOMENTUM = 0.1  # how far the momentum of a one-cycle run falls
 _NORMS = (nn.BatchNorm2d,)
 
 
@@ -27,7 +31,7 @@ class Step:
     Attributes:
         lr: Learning rate of weights.
         bias_lr: Learning rate of biases.
-        momentum: Momentum of SGD, first beta of AdamW.
+        momentum: Momentum of SGD, first beta of the others.
         accumulate: Steps whose gradients are summed before the optimizer moves.
     """
 
@@ -44,7 +48,7 @@ class Plan:
     Attributes:
         config: The configuration.
         steps_per_epoch: Batches in an epoch.
-        optimizer: ``adamw`` or ``sgd``.
+        optimizer: ``adamw``, ``sgd``, ``adam`` or ``lamb``.
         lr: Initial learning rate.
         accumulate: Steps per optimizer step after the warm-up.
         weight_decay: Decay of weights, scaled to the images per optimizer step.
@@ -62,20 +66,33 @@ class Plan:
         """Optimizer steps of the whole run, about."""
         return max(1, self.config.epochs * self.steps_per_epoch // self.accumulate)
 
-    def at(self, step: int) -> Step:
+    def at(self, step: int, *, scores: Sequence[float] = ()) -> Step:
         """Return the settings of a step, counted from 0 over the whole run.
 
-        The learning rate falls once per epoch; within the warm-up it rises linearly to that value.
+        Within the warm-up the learning rate rises linearly to that of the schedule.
+
+        Args:
+            step: The step.
+            scores: Validation scores of the epochs before it; needed by ``plateau``.
         """
         config = self.config
-        epoch = step // self.steps_per_epoch
-        share = epoch / config.epochs
-        fall = (1 - share) if config.schedule == "linear" else (1 + cos(pi * share)) / 2
-        lr = self.lr * (config.final_lr + (1 - config.final_lr) * fall)
-        epochs = _WARMUP_EPOCHS if config.warmup_epochs is None else config.warmup_epochs
+        place = Place.of(
+            step,
+            steps_per_epoch=self.steps_per_epoch,
+            epochs=config.epochs,
+            drops=plateau_drops(scores, config.epochs),
+            final=config.final_lr,
+        )
+        lr = self.lr * SCHEDULES[config.schedule](place)
+        momentum = config.momentum
+        if config.schedule == "one-cycle":
+            momentum = max(0.0, momentum - _CYCLED_MOMENTUM * cycle_height(place))
+        epochs = config.warmup_epochs
+        if epochs is None:
+            epochs = 0.0 if config.schedule in RISING else _WARMUP_EPOCHS
         warmup = max(round(epochs * self.steps_per_epoch), _MIN_WARMUP_STEPS)
         if epochs == 0 or step >= warmup:
-            return Step(lr, lr, config.momentum, self.accumulate)
+            return Step(lr, lr, momentum, self.accumulate)
         ramp = step / warmup
         return Step(
             lr * ramp,
@@ -100,7 +117,7 @@ def plan_run(config: TrainConfig, *, images: int, num_classes: int) -> Plan:
         name = "adamw" if steps <= _AUTO_ADAMW_STEPS else "sgd"
     lr = config.lr
     if lr is None:
-        lr = round(0.002 * 5 / (4 + num_classes), 6) if name == "adamw" else 0.01
+        lr = _OWN_LR.get(name, round(0.002 * 5 / (4 + num_classes), 6))
     nominal = config.nominal_batch
     if nominal is None:
         nominal = _NOMINAL_BATCH if steps * config.batch / _NOMINAL_BATCH >= _ENOUGH_UPDATES else config.batch
@@ -129,9 +146,15 @@ def build_optimizer(network: nn.Module, plan: Plan) -> torch.optim.Optimizer:
         {"params": norms, "weight_decay": 0.0, "kind": "norms"},
         {"params": biases, "weight_decay": 0.0, "kind": "biases"},
     ]
-    if plan.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=plan.lr, betas=(plan.config.momentum, 0.999))
-    return torch.optim.SGD(groups, lr=plan.lr, momentum=plan.config.momentum, nesterov=plan.config.momentum > 0)
+    momentum = plan.config.momentum
+    if plan.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=plan.lr, momentum=momentum, nesterov=momentum > 0)
+    kinds: dict[str, type[torch.optim.Optimizer]] = {
+        "adamw": torch.optim.AdamW,
+        "adam": torch.optim.Adam,
+        "lamb": Lamb,
+    }
+    return kinds[plan.optimizer](groups, lr=plan.lr, betas=(momentum, 0.999))  # type: ignore[call-arg]
 
 
 def apply_step(optimizer: torch.optim.Optimizer, step: Step) -> None:

@@ -308,3 +308,54 @@ def test_blood_cells() -> None:
     train, val = dataset.samples("train"), dataset.samples("val")
     assert (len(train), len(val)) == (205, 87)
     assert (sum(map(len, train)), sum(map(len, val))) == (2804, 1137)
+
+
+# --- what is nearly right, and says so ---
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"), [("tasks: obb", "task"), ("kpt_shapes: [4, 3]", "kpt_shape"), ("tests: images/val", "test")]
+)
+def test_a_misspelt_key_is_not_passed_over(tmp_path: Path, key: str, meant: str) -> None:
+    path = make(tmp_path, f"{BASIC}{key}\n")
+    with pytest.raises(DatasetError, match=rf"`{key.split(':')[0]}`.*Expected: `{meant}`"):
+        read_dataset(path)
+
+
+def test_keys_of_other_programs_are_left_alone(tmp_path: Path) -> None:
+    others = "name: my pictures\nnc: 3\nroboflow: {version: 3}\ndownload: https://example.org\nvalue: 5\n"
+    assert read_dataset(make(tmp_path, BASIC + others)).class_names == ("cat", "dog", "no")
+
+
+@pytest.mark.parametrize(
+    "text", ["imagesource:GoogleEarth\ngsd:0.14\n", "1 2 30 2 30 40 1 40 plane 0\n", "1.0 2 30 2 30 40 1 40 ship\n"]
+)
+def test_lines_of_dota_are_named(text: str) -> None:
+    labels = parse(text + "1 2 30 2 30 40 1 40 plane 1\n" * 3)
+    assert len(labels.problems) == 1  # not one a line
+    assert "DOTA" in labels.problems[0].message
+    assert labels.problems[0].line == 1
+
+
+@pytest.mark.parametrize(("separator", "named"), [(";", "a semicolon"), ("\t", "a tab")])
+def test_a_table_with_another_separator_is_named(tmp_path: Path, separator: str, named: str) -> None:
+    (tmp_path / "train.csv").write_text(f"path{separator}label\na.jpg{separator}cat\n", encoding="utf-8")
+    with pytest.raises(DatasetError, match=rf"train\.csv:1: error: .*separated by {named}; expected a comma"):
+        read_dataset(tmp_path)
+    (tmp_path / "train.csv").write_text(f"path,label\na.jpg,cat\nb.jpg{separator}cat\n", encoding="utf-8")
+    (problem,) = read_dataset(tmp_path).unplaced("train")
+    assert problem.line == 3
+    assert named in problem.message
+
+
+def test_synthetic_pictures_are_known(tmp_path: Path) -> None:
+    images = ("images/train/a.jpg", "images/train/made/b.jpg", "images/val/c.jpg")
+    path = make(tmp_path, BASIC + "synthetic: images/train/made\n", images)
+    assert read_dataset(path).synthetic == {tmp_path / "images/train/made/b.jpg"}
+    path.write_text(BASIC + "synthetic: images/other\n")
+    with pytest.raises(DatasetError, match=r"`synthetic: images/other` leads to"):
+        read_dataset(path)
+    (tmp_path / "images/other").mkdir()
+    (tmp_path / "images/other/d.jpg").write_bytes(b"d")
+    with pytest.raises(DatasetError, match=r"d\.jpg, which is in no split"):
+        read_dataset(path)

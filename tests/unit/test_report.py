@@ -225,3 +225,30 @@ def test_labels_of_another_task_are_named_once_for_all(tmp_path: Path) -> None:
     mixed = [*wrong, *(Problem("error", tmp_path, None, "is not an image") for _ in range(3))]
     with pytest.raises(DatasetError, match=r"\nRemedy: repair or remove"):
         DatasetReport(tmp_path, tuple(mixed), {}).raise_for_errors()
+
+
+def test_class_folders_without_a_task_are_named(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for name in ("cat", "dog"):
+            (tmp_path / split / name).mkdir(parents=True)
+            cv2.imwrite(str(tmp_path / split / name / f"{split}{name}.png"), np.full((8, 8, 3), 9, np.uint8))
+    (tmp_path / "data.yaml").write_text("train: train\nval: val\nnames: [cat, dog]\n")
+    report = check_dataset(read_dataset(tmp_path))
+    assert "lie in 2 folders, as those of classes do: cat, dog" in str(report.errors[0])
+    with pytest.raises(DatasetError, match="if the task is classify, say so by `task: classify`"):
+        report.raise_for_errors()
+
+
+def test_synthetic_pictures_are_for_training_only(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        (tmp_path / "images" / split).mkdir(parents=True)
+        (tmp_path / "labels" / split).mkdir(parents=True)
+        cv2.imwrite(str(tmp_path / f"images/{split}/a.png"), rng.integers(0, 255, (8, 8, 3), np.uint8))
+        (tmp_path / f"labels/{split}/a.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    description = "train: images/train\nval: images/val\nnames: [cat]\n"
+    (tmp_path / "data.yaml").write_text(description + "synthetic: images/train\n")
+    assert check_dataset(read_dataset(tmp_path)).errors == ()
+    (tmp_path / "data.yaml").write_text(description + "synthetic: images/val\n")
+    (error,) = check_dataset(read_dataset(tmp_path)).errors
+    assert "1 images of `val` are synthetic" in error.message

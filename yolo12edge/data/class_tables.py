@@ -146,6 +146,10 @@ def read_class_table(path: Path, root: Path, *, resolve: Callable[[str, Path, Pa
                 continue
             if len(cells) != 2 or not cells[0] or "\0" in row[0]:
                 message = f"{len(cells)} columns, {row!r:.60}; expected 2: path,label (several labels with | between)"
+                separator = next((sign for sign in ";\t" if len(cells) == 1 and row[0].count(sign) == 1), None)
+                if separator is not None:
+                    named = "a semicolon" if separator == ";" else "a tab"
+                    message = f"the columns of {row[0]!r:.60} are separated by {named}; expected a comma: path,label"
                 problems.append(Problem("error", path, line, message))
                 continue
             image = resolve(cells[0], path.parent, root)

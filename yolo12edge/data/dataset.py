@@ -86,6 +86,7 @@ class Dataset:
         multi_label: Whether a picture may have several classes; only if the task is classify.
         classes: The classes of the pictures of each split if the task is classify. A split that is neither here nor in
             ``coco`` has label files.
+        synthetic: The pictures of any split that were made and not taken.
     """
 
     path: Path
@@ -97,6 +98,7 @@ class Dataset:
     keypoints: KeypointSpec | None = None
     multi_label: bool = False
     classes: Mapping[str, ClassTable] = field(default_factory=dict)
+    synthetic: frozenset[Path] = frozenset()
 
     @property
     def form(self) -> LabelForm:
@@ -183,7 +185,8 @@ def read_dataset(path: Path | str, *, task: Task | None = None) -> Dataset:
     The file is YAML with ``names`` (a list, or a mapping from 0) and ``train``, ``val``, ``test``, each
     a folder, a ``.txt`` list of images, a list of those, or a COCO ``.json``. ``path`` is the root that
     these are relative to, itself relative to the file; the file's own folder if it is left out. ``task`` says what the
-    labels are for: detect if it is left out, or pose where there is ``kpt_shape``.
+    labels are for: detect if it is left out, or pose where there is ``kpt_shape``. ``synthetic`` says which pictures
+    were made and not taken: folders or lists, too.
 
     Pictures to classify need no description: a folder ``train`` and a folder ``val`` that hold a folder a class are a
     dataset, and so are the tables ``train.csv`` and ``val.csv``. A description may name either, too.
@@ -229,8 +232,22 @@ def _read_dataset(path: Path, task: Task | None) -> Dataset:
     tables = any(source.lower().endswith(".csv") for sources in description.splits.values() for source in sources)
     stated = task or description.task or ("pose" if description.keypoints else None) or ("classify" if tables else None)
     if stated == "classify":
-        return _classified(replace(description, task=stated), path, root)
-    return _located(description, stated or "detect", path, root)
+        dataset = _classified(replace(description, task=stated), path, root)
+    else:
+        dataset = _located(description, stated or "detect", path, root)
+    return replace(dataset, synthetic=_synthetic(description, dataset, path, root))
+
+
+def _synthetic(description: Description, dataset: Dataset, path: Path, root: Path) -> frozenset[Path]:
+    """Return which of the pictures are said to be made."""
+    if not description.synthetic:
+        return frozenset()
+    made = frozenset(_find_images(description.synthetic, root, path, "synthetic", {}))
+    strangers = made.difference(*dataset.splits.values())
+    if strangers or not made:
+        what = f"{min(strangers)}, which is in no split" if strangers else "no picture"
+        raise DatasetError(f"{path}: `synthetic` names {what}", expected="pictures of the dataset's splits")
+    return made
 
 
 def _located(description: Description, task: Task, path: Path, root: Path) -> Dataset:
@@ -279,8 +296,9 @@ def _classified(description: Description, path: Path, root: Path) -> Dataset:
     first = next(iter(found.values()))
     names = description.class_names or first.found
     if not names:
+        why = f"; {first.problems[0]}" if first.problems else ""
         raise DatasetError(
-            f"{path}: `{next(iter(found))}` has no classes", expected="a folder or a label for each class"
+            f"{path}: `{next(iter(found))}` has no classes{why}", expected="a folder or a label for each class"
         )
     several = description.multi_label or any(source.several for source in found.values())
     return Dataset(

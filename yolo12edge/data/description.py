@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +17,8 @@ __all__ = ["Description", "read_description"]
 _MAX_BYTES = 1 << 20
 _MAX_DEPTH = 16
 _POINT_KEYS = ("kpt_shape", "kpt_names", "flip_idx", "skeleton")
+_KEYS = ("path", "train", "val", "test", "names", "images", "task", "multi_label", "synthetic", *_POINT_KEYS)
+_ALIKE = 0.85  # of a key's letters: other keys are for other programs, and are theirs to read
 _EMPTY = ("", "~", "null", "Null", "NULL")  # what `test:` without a value may look like
 
 
@@ -31,6 +34,7 @@ class Description:
         task: What the labels are for, if it says so.
         keypoints: The keypoints of an object, if it says so.
         multi_label: Whether a picture may have several classes; of classification.
+        synthetic: Folders and list files, as written, of the pictures that were made and not taken.
     """
 
     root: str
@@ -40,6 +44,7 @@ class Description:
     task: Task | None = None
     keypoints: KeypointSpec | None = None
     multi_label: bool = False
+    synthetic: tuple[str, ...] = ()
 
 
 def read_description(path: Path) -> Description:
@@ -51,15 +56,8 @@ def read_description(path: Path) -> Description:
     content = _load_yaml(path)
     if not isinstance(content, dict):
         raise DatasetError(f"{path} is not a dataset description", expected="a mapping with names, train and val")
-    splits: dict[str, tuple[str, ...]] = {}
-    for split in ("train", "val", "test"):
-        value = content.get(split, "")
-        sources = value if isinstance(value, list) else [value]
-        if not all(isinstance(source, str) and "\0" not in source for source in sources):
-            raise DatasetError(f"{path}: `{split}` is {value!r:.80}", expected="a path or a list of paths")
-        given = tuple(source for source in sources if source not in _EMPTY)
-        if given:
-            splits[split] = given
+    _refuse_misspelt(content, path)
+    splits = {split: given for split in ("train", "val", "test") if (given := _paths(content, split, path))}
     if not splits:
         raise DatasetError(f"{path} names no images", expected="`train:` and `val:` with folders or lists of images")
     root = content.get("path", "")
@@ -74,7 +72,29 @@ def read_description(path: Path) -> Description:
         _task(content, path),
         _keypoints(content, path),
         _flag(content, "multi_label", path),
+        _paths(content, "synthetic", path),
     )
+
+
+def _refuse_misspelt(content: dict[str, Any], path: Path) -> None:
+    """Refuse a key that is nearly one of ours where ours is not: it would be passed over without a word."""
+    for key in content:
+        meant = get_close_matches(str(key), _KEYS, n=1, cutoff=_ALIKE)
+        if meant and key not in _KEYS and meant[0] not in content:
+            raise DatasetError(
+                f"{path}: there is a key `{key}`, which nothing reads",
+                expected=f"`{meant[0]}`, if that is meant",
+                remedy="rename it, or remove it",
+            )
+
+
+def _paths(content: dict[str, Any], key: str, path: Path) -> tuple[str, ...]:
+    """Read a path or a list of paths; none where the key is not there or empty."""
+    value = content.get(key, "")
+    sources = value if isinstance(value, list) else [value]
+    if not all(isinstance(source, str) and "\0" not in source for source in sources):
+        raise DatasetError(f"{path}: `{key}` is {value!r:.80}", expected="a path or a list of paths")
+    return tuple(source for source in sources if source not in _EMPTY)
 
 
 def _task(content: dict[str, Any], path: Path) -> Task | None:

@@ -23,6 +23,10 @@ __all__ = ["OVERSHOOT", "Labels", "Problem", "decode_text", "lines_of", "parse_l
 _ROUNDING = 1e-5  # what writing five decimals can do to an edge; clipped without a word
 _MAX_BYTES = 32 << 20
 _SHOWN = 40
+_DOTA = (
+    "this is a line of DOTA's format, corners in pixels and the name of a category; expected numbers: the class, then "
+    "x and y of 4 corners as shares of the image's sides"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,9 @@ def parse_labels(
         tokens = line.split()
         if not tokens:
             continue
+        if _of_dota(tokens):
+            problems.append(Problem("error", path, number, _DOTA))
+            break  # and so is the rest of the file
         try:
             class_id, shape = _parse_line(tokens, num_classes, form, keypoints)
         except NoAreaError as error:  # outlines of masks hold a few of these
@@ -171,6 +178,21 @@ def _parse_line(
     if not 0 <= values[0] < num_classes:
         raise ValueError(f"class {values[0]:.0f} is out of range; the dataset names classes 0 to {num_classes - 1}")
     return int(values[0]), form.parse(values[1:], keypoints)
+
+
+def _of_dota(tokens: list[str]) -> bool:
+    """Tell whether this is ``x1 y1 x2 y2 x3 y3 x4 y4 category difficult`` or the head of a file of such lines."""
+    if tokens[0].startswith(("imagesource:", "gsd:")):
+        return True
+    return len(tokens) in (9, 10) and all(map(_is_number, tokens[:8])) and not _is_number(tokens[8])
+
+
+def _is_number(token: str) -> bool:
+    try:
+        _number(token)
+    except ValueError:
+        return False
+    return True
 
 
 def _number(token: str) -> float:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DatasetError, InputError
+from ..manifest import Task
 from .dataset import Dataset, label_path
 from .labels import Labels, Problem
 
@@ -101,12 +102,13 @@ def check_dataset(
 ) -> DatasetReport:
     """Look at every image and every label of a dataset.
 
-    Errors are: a split that is missing or empty, an image that is missing, unreadable or cut off, a label
-    line that is none of the dataset's task, a class folder without a picture, and a split of which no image has a label
-    file. Warnings are: a label that reaches out of its image by less than 0.1 % (it is clipped), an object that is
-    labelled twice (it counts once), an image that is there twice, also where one is in the training and the other in
-    the validation split (which makes the measured accuracy too good), label files without image or images without label
-    file, classes without an object, and keypoints whose mirror images are not known.
+    Errors are: a split that is missing or empty, an image that is missing, unreadable or cut off, a label line that is
+    none of the dataset's task, a class folder without a picture, a split of which no image has a label file, and a
+    synthetic picture outside of the training split. Warnings are: a label that reaches out of its image by less than
+    0.1 % (it is clipped), an object that is labelled twice (it counts once), an image that is there twice, also where
+    one is in the training and the other in the validation split (which makes the measured accuracy too good), label
+    files without image or images without label file, classes without an object, and keypoints whose mirror images are
+    not known.
 
     Args:
         dataset: What to check.
@@ -147,6 +149,7 @@ def check_dataset(
             if any(problem.severity == "error" for problem in found):
                 wrong.add(split)
             statistics[split] = _statistics(labels, sizes, len(dataset.class_names))
+    problems += _made(dataset, splits)
     problems += _strays(dataset, splits)
     problems += _unused_classes(dataset, statistics, wrong)
     if dataset.keypoints is not None and not dataset.keypoints.flip:
@@ -245,7 +248,12 @@ def _label_problems(
     missing = [path for path in paths if not path.exists()]
     if len(missing) == len(paths):
         message = f"no image of `{split}` has a label file; the first was looked for at {missing[0]}"
-        problems.append(Problem("error", dataset.path, None, message))
+        tasks: tuple[Task, ...] = ()
+        folders = sorted({image.parent.name for image in images if image not in dataset.listed})
+        if len(folders) > 1:
+            message += f"; the images lie in {len(folders)} folders, as those of classes do: {_listing(folders)}"
+            tasks = ("classify",)
+        problems.append(Problem("error", dataset.path, None, message, tasks))
     elif missing:
         message = f"{len(missing)} of {len(paths)} images of `{split}` have no label file and count as background"
         problems.append(Problem("warning", dataset.path, None, f"{message}: {_some(missing)}"))
@@ -272,6 +280,17 @@ def _statistics(labels: Sequence[Labels], sizes: Sequence[tuple[int, int] | None
         image_sizes=dict(Counter(size for size in sizes if size is not None)),
         box_sides=(low, middle, high),
     )
+
+
+def _made(dataset: Dataset, splits: Iterable[str]) -> list[Problem]:
+    """Generated pictures in splits that accuracy is measured on."""
+    problems = []
+    for split in splits:
+        made = [image for image in dataset.splits.get(split, ()) if image in dataset.synthetic]
+        if made and split != "train":
+            message = f"{len(made)} images of `{split}` are synthetic; accuracy on them says little of real ones"
+            problems.append(Problem("error", dataset.path, None, f"{message}: {_some(made)}"))
+    return problems
 
 
 def _strays(dataset: Dataset, splits: Iterable[str]) -> list[Problem]:

@@ -183,6 +183,22 @@ def test_ranks_share_an_epoch(length, world):
     assert sum(len(sampler) for sampler in val) == length
 
 
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_ranks_together_do_the_batches_of_one(shuffle):
+    def batches(rank: int, world: int, size: int) -> list[set[int]]:
+        order = [index for _, index in EpochSampler(23, batch_size=size, shuffle=shuffle, rank=rank, world_size=world)]
+        return [set(order[start : start + size]) for start in range(0, len(order), size)]
+
+    whole = batches(0, 1, 4)
+    first, second = (batches(rank, 2, 2 if shuffle else 4) for rank in (0, 1))
+    if shuffle:
+        assert len(first) == len(second) == len(whole)
+        assert [one | other for one, other in zip(first, second, strict=True)][:-1] == whole[:-1]
+        assert first[-1] | second[-1] > whole[-1]  # filled up to an even number
+    else:
+        assert (first, second) == (whole[::2], whole[1::2])
+
+
 def test_val_loader_is_in_order(samples):
     batches = list(val_loader(dataset(samples), batch_size=4, workers=0))
     assert [len(batch.images) for batch in batches] == [4, 4, 3]

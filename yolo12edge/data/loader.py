@@ -220,7 +220,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
     """Hands out ``(epoch, index)`` for one of several ranks, shuffled anew, but reproducibly, in each epoch.
 
     Shuffled (training), every rank gets the same number of pictures: the start of the order is repeated at its end
-    where needed. In order (validation), every picture is given exactly once over all ranks, so ranks may differ by one.
+    where needed; the ranks' n-th batches together are the n-th batch of a single rank with as many pictures. In order
+    (validation), every picture is given exactly once over all ranks, in whole batches, of which ranks take turns.
 
     Args:
         length: Number of pictures.
@@ -258,17 +259,22 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def __len__(self) -> int:
         """Return the pictures of a whole epoch on this rank, whether or not the epoch is resumed midway."""
-        return -(-(self.length - (0 if self.shuffle else self.rank)) // self.world_size)
+        return -(-self.length // self.world_size) if self.shuffle else len(self._in_turn())
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.arange(self.length)
         if self.shuffle:
+            order = np.arange(self.length)
             np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(self.epoch,))).shuffle(order)
-            order = np.resize(order, len(self) * self.world_size)
+            mine = np.resize(order, len(self) * self.world_size)[self.rank :: self.world_size]
+        else:
+            mine = self._in_turn()
         resumed, step = self._resume
         skipped = step * self.batch_size if resumed == self.epoch else 0
-        mine = order[self.rank :: self.world_size][skipped:]
-        return iter([(self.epoch, index) for index in mine.tolist()])
+        return iter([(self.epoch, index) for index in mine[skipped:].tolist()])
+
+    def _in_turn(self) -> npt.NDArray[np.int64]:
+        index = np.arange(self.length)
+        return index[index // self.batch_size % self.world_size == self.rank]
 
 
 def train_loader(

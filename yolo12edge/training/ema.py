@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ..nn import YOLO12
+from .collectives import take_from_first
 
 __all__ = ["WeightAverage"]
 
@@ -43,6 +44,10 @@ class WeightAverage:
         torch._foreach_lerp_([mine[key] for key in floating], [theirs[key] for key in floating], weight)
         for key in mine.keys() - set(floating):
             mine[key].copy_(theirs[key])
+
+    def share(self) -> None:
+        """Take the first process's average, with its statistics of batch norms, in all processes of a run."""
+        take_from_first([tensor for tensor in self.network.state_dict().values() if tensor.is_floating_point()])
 
     def state_dict(self) -> dict[str, Any]:
         """Return what ``load_state_dict`` needs."""

@@ -15,6 +15,7 @@ from ..imaging.letterbox import plan_letterbox
 from ..manifest import Role
 from ..metrics import EVAL_THRESHOLDS, Measure, Metrics, Target
 from ..tasks import decode
+from .collectives import broadcast_from_first, gather_to_first
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset, Sample
@@ -27,14 +28,18 @@ class Validation:
 
     Args:
         dataset: What it is labelled for.
-        samples: The pictures, in the order in which their outputs are added.
+        samples: The pictures.
         image_size: Side of the network input in pixels.
+        order: Which of the pictures this process looks at, in the order in which their outputs are added; None is all.
     """
 
-    def __init__(self, dataset: Dataset, samples: Sequence[Sample], *, image_size: int) -> None:
+    def __init__(
+        self, dataset: Dataset, samples: Sequence[Sample], *, image_size: int, order: Sequence[int] | None = None
+    ) -> None:
         self._dataset = dataset
         self._samples = samples
         self._image_size = image_size
+        self._order = range(len(samples)) if order is None else order
         self._targets: list[Target] = []  # of the pictures seen so far; they stay for all passes
         self._predictions: list[Detections] = []
 
@@ -52,12 +57,18 @@ class Validation:
             self._predictions.append(decode(self._dataset, own, letterbox, EVAL_THRESHOLDS))
 
     def score(self) -> Metrics:
-        """Score the pass."""
-        return Measure.of(self._dataset).evaluate(self._predictions, self._targets)
+        """Score the pass of all processes, whose pictures are all that there are."""
+        metrics = None
+        parts = gather_to_first((self._order, self._predictions, self._targets))
+        if parts:  # in the first process
+            found = {index: pair for part in parts for index, *pair in zip(*part, strict=True)}
+            predictions, targets = zip(*(found[index] for index in sorted(found)), strict=True)
+            metrics = Measure.of(self._dataset).evaluate(predictions, targets)
+        return cast("Metrics", broadcast_from_first(metrics))
 
     def _target(self, index: int) -> Target:
         if index == len(self._targets):
-            sample = self._samples[index]
+            sample = self._samples[self._order[index]]
             height, width = read_image(sample.image).shape[:2]
             self._targets.append(Target.of(sample, (height, width)))
         return self._targets[index]

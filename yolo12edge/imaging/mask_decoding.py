@@ -16,7 +16,7 @@ __all__ = ["decode_masks"]
 Floats = npt.NDArray[np.float32]
 
 _STRIP = 128  # columns resampled at a time: each looks at few cells, so wide products would be nearly all zeros
-# OpenBLAS takes larger products to threads of its own, which get in the way of an engine's that wait actively beside them.
+# OpenBLAS does larger products in threads of its own, which wait actively on the cores that the engine computes on.
 _ONE_THREAD = 4 * 65536
 
 

@@ -24,7 +24,8 @@ from yolo12edge.training.losses import LOSSES, LossSettings
 from yolo12edge.training.module import TrainingModule, images_to_float
 from yolo12edge.training.optim import build_optimizer, plan_run
 from yolo12edge.training.samples import as_detections, draw_training_samples, numbered_masks
-from yolo12edge.training.trainer import TrainResult, Transfer, transfer_weights
+from yolo12edge.training.trainer import TrainResult
+from yolo12edge.training.transfer import Transfer, transfer_weights
 from yolo12edge.training.validation import Validation
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")

@@ -14,9 +14,8 @@ import torch
 from yolo12edge.checkpoint import Checkpoint
 from yolo12edge.data.scenes import CLASS_NAMES, generate_scenes
 from yolo12edge.errors import BackendError, CheckpointError, DatasetError, InputError
-from yolo12edge.nn import ModelConfig, build_model
 from yolo12edge.training import EpochRecord, TrainConfig, resume, train
-from yolo12edge.training.trainer import choose_device, transfer_weights
+from yolo12edge.training.trainer import choose_device
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")
 
@@ -146,17 +145,6 @@ def test_licence_of_the_starting_weights_stays(config: TrainConfig, tmp_path: Pa
     Checkpoint(change(start.meta, weights_license=None), start.tensors).save(foreign)
     with pytest.raises(CheckpointError, match="YOLO12n"):
         train(replace(config, scale="s", out=tmp_path / "other", weights=foreign))
-
-
-def test_transfer_takes_what_fits_and_says_what_does_not() -> None:
-    source = build_model(ModelConfig(num_classes=3))
-    target = build_model(ModelConfig(num_classes=5))
-    transfer = transfer_weights(target, source.state_dict())
-    assert len(transfer.taken) + len(transfer.skipped) == len(target.state_dict())
-    assert set(transfer.skipped) == {
-        f"model.21.cv3.{level}.2.{part}" for level in range(3) for part in ("weight", "bias")
-    }
-    assert torch.equal(target.state_dict()["model.0.conv.weight"], source.state_dict()["model.0.conv.weight"])
 
 
 def test_device_and_precision_are_had_or_refused(config: TrainConfig) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..data.dataset import Dataset
     from ..training import EpochRecord, TrainConfig, TrainResult
     from ..training.optim import Plan
-    from ..training.trainer import Transfer
+    from ..training.transfer import Transfer
 
 __all__ = ["train"]
 
@@ -162,11 +162,9 @@ class _Display:
             soft_wrap=True,
         )
         if transfer is not None:
-            console.print(
-                f"Took {len(transfer.taken)} tensors from {config.weights}; {len(transfer.skipped)} start afresh"
-                + (f" ({', '.join(transfer.skipped[:3])} …)" if transfer.skipped else ""),
-                markup=False,
-            )
+            console.print(f"Start from {config.weights}:", markup=False, soft_wrap=True)
+            for line in transfer.describe():
+                console.print(f"  {line}", markup=False, soft_wrap=True)
 
     def step(self, epoch: int, step: int, steps: int) -> None:
         """Move the bar."""

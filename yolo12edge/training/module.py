@@ -7,7 +7,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from ..data.loader import Batch
@@ -52,9 +52,12 @@ class TrainingModule(L.LightningModule):
         plan: How.
         loss: What it learns by.
         validation: How the averaged weights are scored.
+        frozen: Layers that are not trained; their batch norms go on using the averages that they have.
     """
 
-    def __init__(self, network: YOLO12, plan: Plan, loss: TaskLoss, validation: Validation) -> None:
+    def __init__(
+        self, network: YOLO12, plan: Plan, loss: TaskLoss, validation: Validation, *, frozen: Sequence[nn.Module] = ()
+    ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.network = network
@@ -62,6 +65,7 @@ class TrainingModule(L.LightningModule):
         self.loss = loss
         self.validation = validation
         self.average = WeightAverage(network, plan.total_updates)
+        self._frozen = tuple(frozen)
         self.train_loss = LossMean(loss.parts)
         self.val_loss = LossMean(loss.parts)
         self.metrics: Metrics | None = None
@@ -77,6 +81,8 @@ class TrainingModule(L.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Start an epoch's means."""
+        for layer in self._frozen:
+            layer.eval()
         self.train_loss = LossMean(self.loss.parts)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:

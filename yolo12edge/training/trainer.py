@@ -18,18 +18,18 @@ import torch
 from ..checkpoint import Checkpoint, meta_of
 from ..data.dataset import Dataset, Sample, read_dataset
 from ..data.loader import PictureDataset, train_loader, val_loader
-from ..errors import BackendError, CheckpointError, DatasetError, InputError
+from ..errors import BackendError, DatasetError, InputError
 from ..files import atomic_file
-from ..nn import YOLO12, ModelConfig, build_model
 from .config import TrainConfig
 from .losses import LOSSES, LossSettings
 from .module import TrainingModule
 from .optim import Plan, plan_run
 from .run import EpochRecord, RunFiles, RunWriter
 from .samples import draw_training_samples
+from .transfer import Transfer, freeze, make_network
 from .validation import Validation
 
-__all__ = ["TrainResult", "Transfer", "resume", "train", "transfer_weights"]
+__all__ = ["TrainResult", "resume", "train"]
 
 _LIGHTNING_PRECISION = {"fp32": "32-true", "fp16": "16-mixed", "bf16": "bf16-mixed"}
 
@@ -51,19 +51,6 @@ class TrainResult:
     epochs: int
     stalled: bool
     plan: Plan
-
-
-@dataclass(frozen=True, slots=True)
-class Transfer:
-    """Which tensors a run took from a checkpoint.
-
-    Attributes:
-        taken: Keys of equal name and shape.
-        skipped: Keys of the network that the checkpoint does not have in that shape.
-    """
-
-    taken: list[str]
-    skipped: list[str]
 
 
 def train(
@@ -151,6 +138,11 @@ def _run(
     start = files.last if state is not None else config.weights
     origin = None if start is None else Checkpoint.load(start)
     network, transfer = make_network(config, dataset, origin)
+    if config.freeze is not None and origin is None:
+        raise InputError(
+            f"freeze is {config.freeze} and there are no weights to keep", remedy="pass --weights, or leave freeze out"
+        )
+    frozen = [] if config.freeze is None else freeze(network, config.freeze)
     weights_license = None if origin is None else origin.meta.weights_license  # fine-tuned weights keep theirs
     settings = LossSettings(config.gains, dataset.keypoints, dataset.multi_label, config.label_smoothing)
     validating = Validation(dataset, scored, image_size=config.image_size)
@@ -160,7 +152,7 @@ def _run(
             f"label_smoothing is {config.label_smoothing} and the task is {dataset.task}",
             expected="0: its targets are soft by themselves; classify alone smooths labels",
         )
-    module = TrainingModule(network, plan, loss, validating)
+    module = TrainingModule(network, plan, loss, validating, frozen=frozen)
     of_task: dict[str, Any] = {"task": dataset.task, "keypoints": dataset.keypoints, "seed": config.seed}
     training = PictureDataset(
         samples,
@@ -228,40 +220,6 @@ def _labelled(dataset: Dataset, split: str) -> list[Sample]:
             remedy="training learns from those of `train`, and chooses the best epoch by those of `val`",
         )
     return samples
-
-
-def make_network(config: TrainConfig, dataset: Dataset, origin: Checkpoint | None) -> tuple[YOLO12, Transfer | None]:
-    """Build the network of a run, from a checkpoint's weights where there is one; its task may be another."""
-    made = ModelConfig(
-        task=dataset.task,
-        scale=config.scale,
-        variant=config.variant,
-        num_classes=len(dataset.class_names),
-        keypoints=dataset.keypoints,
-        multi_label=dataset.multi_label,
-    )
-    if origin is None:
-        return build_model(made), None
-    meta = origin.meta
-    if (meta.scale, meta.variant) != (config.scale, config.variant):
-        raise CheckpointError(
-            f"{config.weights} holds YOLO12{meta.scale} {meta.variant}",
-            expected=f"YOLO12{config.scale} {config.variant}, as the run asks for",
-            remedy=f"pass --model {meta.scale} --variant {meta.variant}, or other weights",
-        )
-    start = origin.config()
-    network = build_model(
-        replace(made, mlp_ratio=start.mlp_ratio, residual=start.residual, areas=start.areas, bn_eps=start.bn_eps)
-    )
-    return network, transfer_weights(network, origin.tensors)
-
-
-def transfer_weights(network: YOLO12, tensors: dict[str, torch.Tensor]) -> Transfer:
-    """Copy tensors of equal name and shape into a network."""
-    mine = network.state_dict()
-    taken = [key for key, tensor in mine.items() if key in tensors and tensors[key].shape == tensor.shape]
-    network.load_state_dict({key: tensors[key] for key in taken}, strict=False)
-    return Transfer(taken, [key for key in mine if key not in set(taken)])
 
 
 def choose_device(config: TrainConfig) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 
@@ -27,7 +27,12 @@ class Head(nn.Module):
     """The last layer of a network. Its ``forward`` maps feature maps to what the task's loss takes.
 
     Names of tensors below are those of the head alone: ``cv2.0.2.bias``.
+
+    Attributes:
+        class_layers: Names of the layers whose rows belong to one class each, in the order of the classes.
     """
+
+    class_layers: ClassVar[tuple[str, ...]]
 
     @classmethod
     @abstractmethod

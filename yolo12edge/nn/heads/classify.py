@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -24,6 +24,8 @@ class Classify(Head):
         num_classes: Number of classes.
         multi_label: Whether classes do not exclude each other.
     """
+
+    class_layers: ClassVar[tuple[str, ...]] = ("linear",)
 
     def __init__(self, c_in: int, num_classes: int, *, multi_label: bool) -> None:
         super().__init__()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import log
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +36,8 @@ class Detect(Head):
         channels: Channels of P3, P4, P5.
         num_classes: Number of classes.
     """
+
+    class_layers: ClassVar[tuple[str, ...]] = ("cv3.0.2", "cv3.1.2", "cv3.2.2")
 
     def __init__(self, channels: Sequence[int], num_classes: int) -> None:
         super().__init__()

@@ -44,6 +44,7 @@ def verdict_lines(result: GuardResult, recipe: Recipe, *, name: str, twin: str) 
     else:
         same = "as fast as float" if speed > 1 - _SAME else f"slower than float, {1 / speed:.2f} times its time,"
         lines.append(f"INT8 is {same} on this machine: for machines like this one ship {twin}.")
+    lines += _disturbance(result)
     if recipe.target in ("ort-x86", "openvino"):
         lines.append(
             "The weights keep to 7 bits, so that x86 processors without VNNI do not saturate. For devices that have "
@@ -55,6 +56,16 @@ def verdict_lines(result: GuardResult, recipe: Recipe, *, name: str, twin: str) 
             f"devices export with --target {recipe.target.removesuffix('-vnni')}."
         )
     return lines
+
+
+def _disturbance(result: GuardResult) -> list[str]:
+    own, twin = result.own_latency, result.twin_latency
+    if own is None or twin is None or not (own.disturbed or twin.disturbed):
+        return []
+    return [
+        "Other work on this machine disturbed the timing: by the fastest calls, INT8 is "
+        f"{twin.min_ms / own.min_ms:.2f} times as fast as float. Measure again when it is quiet: `yolo12edge benchmark`."
+    ]
 
 
 def _accuracy(result: GuardResult) -> str:

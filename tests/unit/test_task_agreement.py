@@ -201,6 +201,10 @@ def test_the_card_of_every_task(task: Task, tmp_path: Path) -> None:
     figure = own.metrics.figure
     verdict = verdict_lines(result, Recipe("ort-x86"), name="x", twin="y")
     assert f"points of {figure} (budget 0.5)" in verdict[0]
+    assert not any("disturbed" in line for line in verdict)
+    restless = LatencySummary(np.where(np.arange(20) < 8, 1.5, 10.0))  # the fastest calls tell of a ratio of 1.5
+    disturbed = replace(result, twin_latency=restless)
+    assert any("1.50 times" in line for line in verdict_lines(disturbed, Recipe("ort-x86"), name="x", twin="y"))
     write_card(
         tmp_path,
         manifest=manifest,

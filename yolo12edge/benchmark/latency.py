@@ -16,6 +16,7 @@ __all__ = ["LatencySummary", "interleaved_latency"]
 
 
 _REST_S = 0.005
+_DISTURBED = 1.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,6 +48,11 @@ class LatencySummary:
     def max_ms(self) -> float:
         """Slowest call."""
         return float(self.samples_ms.max())
+
+    @property
+    def disturbed(self) -> bool:
+        """Whether other work must have been in the way: half of the calls took far longer than the fastest one."""
+        return self.median_ms > _DISTURBED * self.min_ms
 
     def percentile_ms(self, percent: float) -> float:
         """Return the time that ``percent`` % of the calls did not exceed."""

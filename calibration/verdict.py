@@ -64,7 +64,7 @@ def _disturbance(result: GuardResult) -> list[str]:
         return []
     return [
         "Other work on this machine disturbed the timing: by the fastest calls, INT8 is "
-        f"{twin.min_ms / own.min_ms:.2f} times as fast as float. Measure again when it is quiet: `yolo12edge benchmark`."
+        f"{twin.min_ms / own.min_ms:.2f} times as fast as float. Measure again in quiet: `yolo12edge benchmark`."
     ]
 
 

@@ -7,7 +7,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed
 
-__all__ = ["broadcast_from_first", "gather_to_first", "mean_of_all", "process_count", "sum_of_all", "take_from_first"]
+__all__ = [
+    "broadcast_from_first",
+    "gather_to_first",
+    "process_count",
+    "shared_divisor",
+    "sum_of_all",
+    "take_from_first",
+]
 
 T = TypeVar("T")
 
@@ -26,17 +33,21 @@ def sum_of_all(values: Tensor) -> Tensor:
     return total
 
 
-def mean_of_all(count: Tensor) -> Tensor:
-    """Return the mean of the processes' values of what a loss is divided by.
+def shared_divisor(count: float | Tensor, like: Tensor, *, least: float = 0.0) -> Tensor:
+    """Return what a loss is divided by, so that the processes' losses have the right mean.
 
-    A loss that is divided by it has, as mean over the processes, the very value that one process with all their
-    pictures would have found; so have its gradients, which are averaged in the same way. Where nothing is learnt the
-    value stays: processes may validate different numbers of batches, and must not wait for each other.
+    That mean, and that of the gradients, is then what one process with all their pictures would have found. Where
+    nothing is learnt each process is by itself: they may validate different numbers of batches.
 
     Args:
-        count: Of any shape; no gradient flows through it.
+        count: What this process has of it; no gradient flows through it.
+        like: Of whose type and device the result is.
+        least: The smallest that it may be of all processes together.
     """
-    return sum_of_all(count) / process_count() if torch.is_grad_enabled() and _together() else count
+    mine = torch.as_tensor(count, dtype=like.dtype, device=like.device)
+    if not torch.is_grad_enabled() or not _together():
+        return mine.clamp(min=least)
+    return sum_of_all(mine).clamp(min=least) / process_count()
 
 
 def gather_to_first(value: T) -> list[T]:

@@ -15,6 +15,7 @@ from ...nn import HeadOutput, decode_boxes
 from ...nn.config import REG_MAX
 from ..assigner import Assignment, assign
 from ..boxes import complete_iou, inside_boxes
+from ..collectives import shared_divisor
 from .common import LossSettings, Parts, in_full_precision
 
 __all__ = ["DetectLoss", "Matched", "bins_like", "box_parts", "match", "match_boxes", "weighted_parts"]
@@ -25,7 +26,7 @@ class Matched(NamedTuple):
 
     Attributes:
         positives: P candidates and the object that each learns.
-        divisor: Soft number of positives, at least 1.
+        divisor: Soft number of positives, at least 1; of several processes their share of it.
         predicted: (P, K), their boxes, lengths in units of their stride; K is 4 (xyxy), or 5 where they are oriented.
         target: (P, K), the boxes of their objects, alike.
         strides: (P, 1), pixels.
@@ -70,7 +71,7 @@ def match(
     strides = output.strides[positives.candidate].unsqueeze(1)
     return Matched(
         positives,
-        positives.score.sum().clamp(min=1),
+        shared_divisor(positives.score.sum(), output.cls, least=1),
         _in_strides(predicted[positives.image, positives.candidate], strides),
         _in_strides(boxes[positives.target], strides),
         strides,

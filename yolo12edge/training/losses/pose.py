@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from ...data.loader import Batch
 from ...nn import HeadOutput
+from ..collectives import shared_divisor
 from .common import LossSettings, Parts, in_full_precision
 from .detect import Matched, box_parts, match_boxes
 
@@ -63,6 +64,7 @@ def keypoint_parts(
     assert output.branch is not None
     assert batch.keypoints is not None
     positives = matched.positives
+    count = shared_divisor(len(positives.target), output.branch)
     if not len(positives.target):
         return output.branch.sum() * 0, output.branch.sum() * 0
     raw = output.branch[positives.image, :, positives.candidate].view(-1, len(sigmas), dimensions)
@@ -75,7 +77,8 @@ def keypoint_parts(
     variance = (2 * sigmas.to(raw)).square()
     similarity = torch.exp(-distance / (2 * variance * (area + _EPS)))
     factor = len(sigmas) / (labelled.sum(1, keepdim=True) + _EPS)  # a mean over the labelled points
-    place = (factor * (1 - similarity) * labelled).mean()
+    share = len(positives.target) / count  # of the positives of all processes
+    place = (factor * (1 - similarity) * labelled).mean() * share
     if dimensions == 2:
         return place, place.new_zeros(())
-    return place, F.binary_cross_entropy_with_logits(raw[..., 2], labelled)
+    return place, F.binary_cross_entropy_with_logits(raw[..., 2], labelled) * share

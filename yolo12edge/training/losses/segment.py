@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from ...data.loader import Batch
 from ...nn import HeadOutput
 from ..assigner import Assignment
+from ..collectives import shared_divisor
 from .common import LossSettings, Parts, in_full_precision
 from .detect import box_parts, match_boxes
 
@@ -55,6 +56,7 @@ def mask_part(coefficients: Tensor, prototypes: Tensor, positives: Assignment, b
         batch: The images' objects and their masks (B, h, w).
     """
     assert batch.masks is not None
+    count = shared_divisor(len(positives.target), prototypes)
     if not len(positives.target):
         return (coefficients.sum() + prototypes.sum()) * 0
     height, width = prototypes.shape[2:]
@@ -83,4 +85,4 @@ def mask_part(coefficients: Tensor, prototypes: Tensor, positives: Assignment, b
     weight = torch.repeat_interleave(1 / areas, torch.tensor(sizes, device=areas.device))
     truth = torch.cat(truths).to(prototypes.dtype)
     entropy = F.binary_cross_entropy_with_logits(torch.cat(logits), truth, weight, reduction="sum")
-    return entropy / len(positives.target)
+    return entropy / count

@@ -7,7 +7,6 @@ so that an update of TensorRT or another GPU simply finds none.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -19,14 +18,14 @@ from types import ModuleType
 import msgspec
 
 from ..errors import ArtifactError, BackendError, InputError
-from ..files import atomic_file, sha256_of
+from ..files import atomic_file, cache_folder, sha256_of
 from ..manifest import PLAN_SUFFIX, EngineFacts, Manifest, Sha256
 from .cuda.driver import CudaDevice, DeviceFacts
 from .plan_file import check_plan
 from .tensorrt_builder import BuildOptions, build_plan
 from .tensorrt_library import Flavor, import_tensorrt, platform_name
 
-__all__ = ["default_cache", "engine_for_device"]
+__all__ = ["engine_for_device"]
 
 _FACTS_LIMIT = 1 << 20  # bytes of an entry's JSON
 
@@ -36,18 +35,6 @@ class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     sha256: Sha256
     facts: EngineFacts
-
-
-def default_cache() -> Path:
-    """Return the folder for engines that nobody named one for: ``$XDG_CACHE_HOME/yolo12edge``, or in ``~/.cache``."""
-    root = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        return (Path(root) if Path(root).is_absolute() else Path.home() / ".cache") / "yolo12edge"
-    except RuntimeError as error:  # a user without a home
-        raise BackendError(
-            "there is no home folder to keep engines in",
-            remedy="name a folder as cache, or let XDG_CACHE_HOME name one",
-        ) from error
 
 
 def engine_for_device(
@@ -70,7 +57,7 @@ def engine_for_device(
         manifest: Of the artifact.
         flavor: Which library.
         device: The GPU.
-        cache: Folder; None: ``default_cache``.
+        cache: Folder; None: ``files.cache_folder``.
         options: How to build. TensorRT for RTX builds for this device alone where it knows its architecture.
         progress: As of ``build_plan``; not called if nothing is built.
 
@@ -82,7 +69,7 @@ def engine_for_device(
     facts = device.facts
     if flavor == "tensorrt-rtx" and not options.architectures and _knows(trt, facts.architecture):
         options = replace(options, architectures=(facts.architecture,))
-    folder = cache or default_cache()
+    folder = cache or cache_folder()
     plan = folder / (_name(onnx, manifest, trt, facts, options) + PLAN_SUFFIX)
     device.activate()
     known, _ = _lookup(plan, trt, facts)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .errors import InputError
 
-__all__ = ["atomic_directory", "atomic_file", "sha256_of"]
+__all__ = ["atomic_directory", "atomic_file", "cache_folder", "sha256_of"]
 
 _CHUNK = 1 << 20
 
@@ -31,6 +31,19 @@ def sha256_of(path: Path) -> str:
         while count := file.readinto(buffer):
             digest.update(buffer[:count])
     return digest.hexdigest()
+
+
+def cache_folder() -> Path:
+    """Return the folder for what may be made again at any time: ``$XDG_CACHE_HOME/yolo12edge``, or in ``~/.cache``.
+
+    Raises:
+        InputError: If there is neither.
+    """
+    root = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        return (Path(root) if Path(root).is_absolute() else Path.home() / ".cache") / "yolo12edge"
+    except RuntimeError as error:  # a user without a home
+        raise InputError("there is no home folder to keep files in", remedy="let XDG_CACHE_HOME name one") from error
 
 
 @contextmanager

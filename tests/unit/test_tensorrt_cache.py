@@ -15,10 +15,11 @@ import pytest
 from tests.fakes.cuda import FakeCuda
 from tests.fakes.tensorrt_build import FakeBuild, small_manifest, small_model
 from yolo12edge.errors import ArtifactError, BackendError
+from yolo12edge.files import cache_folder
 from yolo12edge.runtimes import tensorrt_cache
 from yolo12edge.runtimes.cuda.driver import DeviceFacts
 from yolo12edge.runtimes.tensorrt_builder import BuildOptions
-from yolo12edge.runtimes.tensorrt_cache import default_cache, engine_for_device
+from yolo12edge.runtimes.tensorrt_cache import engine_for_device
 
 BUILDING = "the engine is built for Fake GPU now, and kept"
 pytestmark = pytest.mark.filterwarnings("ignore:the engine is built", "ignore:a warning of the builder")
@@ -205,13 +206,13 @@ def test_a_model_that_is_missing_is_told(trt, ask, model):
 
 def test_the_folder_is_the_users_own(monkeypatch, trt, ask, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert default_cache() == tmp_path / "xdg" / "yolo12edge"
+    assert cache_folder() == tmp_path / "xdg" / "yolo12edge"
     plan, _, _ = ask(cache=None)
-    assert plan.parent == default_cache()
+    assert plan.parent == cache_folder()
     assert plan.parent.stat().st_mode & 0o077 == 0
     for value in ("", "relative"):  # which the standard says to ignore
         monkeypatch.setenv("XDG_CACHE_HOME", value)
-        assert default_cache() == Path.home() / ".cache" / "yolo12edge"
+        assert cache_folder() == Path.home() / ".cache" / "yolo12edge"
 
 
 @pytest.mark.parametrize(

@@ -6,18 +6,15 @@ there is no state to share with worker processes, and a resumed run sees exactly
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import InputError
@@ -25,6 +22,8 @@ from ..imaging.images import read_image
 from ..keypoints import KeypointSpec
 from ..manifest import Task
 from .augment import AugmentConfig, Picture
+from .batch import Batch, Item, collate
+from .cache import Cache, kept_pictures
 from .forms import FORMS
 from .objects import Objects, scaling
 from .pipelines import PIPELINES
@@ -42,75 +41,6 @@ __all__ = [
     "val_loader",
 ]
 
-Cache = Literal["auto", "ram", "none"]
-
-AUTO_CACHE_SHARE = 0.3
-RAM_CACHE_SHARE = 0.8
-
-
-class Item(NamedTuple):
-    """One picture.
-
-    Attributes:
-        image: uint8 (3, H, W), RGB.
-        class_id: int64 (n,).
-        boxes: float32 (n, 4), left, top, right, bottom in network pixels.
-        masks: int16 (H / 4, W / 4); segment only, as the next two are of their tasks only. See ``Batch``.
-        keypoints: float32 (n, K, 3).
-        obb: float32 (n, 5).
-    """
-
-    image: Tensor
-    class_id: Tensor
-    boxes: Tensor
-    masks: Tensor | None = None
-    keypoints: Tensor | None = None
-    obb: Tensor | None = None
-
-
-class Batch(NamedTuple):
-    """Pictures of one size and the objects of all of them.
-
-    Attributes:
-        images: uint8 (B, 3, H, W), RGB.
-        image_index: int64 (n,), which of the B images an object is in; ascending.
-        class_id: int64 (n,).
-        boxes: float32 (n, 4), left, top, right, bottom in pixels of the network's input. Of oriented boxes their
-            upright hulls; of classify the whole picture, once for each of its classes.
-        masks: int16 (B, H / 4, W / 4): 0 is background, k the k-th object of that image, from 1; small objects lie on
-            top of large ones, and may hide them; segment only.
-        keypoints: float32 (n, K, 3), x, y in pixels and visibility 0, 1 or 2; pose only.
-        obb: float32 (n, 5), centre x, centre y, width, height in pixels, angle in radians; obb only.
-    """
-
-    images: Tensor
-    image_index: Tensor
-    class_id: Tensor
-    boxes: Tensor
-    masks: Tensor | None = None
-    keypoints: Tensor | None = None
-    obb: Tensor | None = None
-
-
-def collate(items: Sequence[Item]) -> Batch:
-    """Stack items of one image size into a ``Batch``."""
-    counts = torch.tensor([len(item.class_id) for item in items])
-    return Batch(
-        torch.stack([item.image for item in items]),
-        torch.repeat_interleave(torch.arange(len(items)), counts),
-        torch.cat([item.class_id for item in items]),
-        torch.cat([item.boxes for item in items]),
-        _joined(torch.stack, [item.masks for item in items]),
-        _joined(torch.cat, [item.keypoints for item in items]),
-        _joined(torch.cat, [item.obb for item in items]),
-    )
-
-
-def _joined(join: Callable[[list[Tensor]], Tensor], parts: Sequence[Tensor | None]) -> Tensor | None:
-    """Join what all items have; None where they have none."""
-    given = [part for part in parts if part is not None]
-    return join(given) if given else None
-
 
 class PictureDataset(Dataset[Item]):
     """Labelled pictures of any task at the network's size, augmented for training or as the Runtime sees them.
@@ -123,14 +53,13 @@ class PictureDataset(Dataset[Item]):
         augment: How to augment; None does only what the Runtime does, which is the letterbox or, for classify, cutting
             out the middle.
         seed: Seed of every random choice; not negative.
-        cache: Keep the decoded, resized pictures in memory: ``"ram"`` always, ``"none"`` never, ``"auto"`` if they
-            fit in 30 % of the memory that is free. Pictures are decoded when the dataset is made, so that worker
-            processes share one copy.
+        cache: Where the decoded, resized pictures are kept, as ``kept_pictures`` has it. They are decoded when the
+            dataset is made, so that worker processes share one copy.
         close_mosaic_from: From this epoch on, pictures are neither tiled nor blended; None never.
 
     Raises:
         InputError: If there are no samples, an argument is out of range, a picture cannot be read, or
-            ``cache="ram"`` would not leave memory to work with.
+            memory or disk do not hold the cache that is asked for.
     """
 
     def __init__(
@@ -164,15 +93,18 @@ class PictureDataset(Dataset[Item]):
         self._pipeline = PIPELINES[task]
         self.seed = seed
         self.close_mosaic_from = close_mosaic_from
-        self._images: list[npt.NDArray[np.uint8]] | None = None
-        if _should_cache(cache, needed=int(len(self.samples) * image_size**2 * 3 * self._pipeline.share)):
-            with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-                self._images = list(pool.map(self._read, range(len(self.samples))))
+        self._kept = kept_pictures(
+            cache,
+            self._read,
+            [sample.image for sample in self.samples],
+            needed=int(len(self.samples) * image_size**2 * 3 * self._pipeline.share),
+            recipe=f"{self._keep.__name__} {image_size}",
+        )
 
     @property
     def cached(self) -> bool:
-        """Whether the pictures are in memory."""
-        return self._images is not None
+        """Whether the pictures are kept, in memory or on disk."""
+        return self._kept is not None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -182,18 +114,7 @@ class PictureDataset(Dataset[Item]):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         if not 0 <= index < len(self):
             raise IndexError(f"index {index} of a dataset of {len(self)} pictures")
-        if self.augment is None:
-            picture = self._pipeline.plain(self._load(index), size=self.image_size)
-        else:
-            closed = self.close_mosaic_from is not None and epoch >= self.close_mosaic_from
-            picture = self._pipeline.augmented(
-                self._load,
-                index,
-                count=len(self),
-                size=self.image_size,
-                config=self.augment.without_mosaic() if closed else self.augment,
-                rng=np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(epoch, index))),
-            )
+        picture = self._picture((epoch, index), self._load)
         targets = self._form.targets(picture.labels, self.image_size)
         return Item(
             torch.from_numpy(np.ascontiguousarray(picture.image.transpose(2, 0, 1))),
@@ -202,17 +123,45 @@ class PictureDataset(Dataset[Item]):
             **{name: torch.from_numpy(array) for name, array in targets.items()},
         )
 
+    def _picture(self, key: tuple[int, int], load: Callable[[int], Picture]) -> Picture:
+        epoch, index = key
+        if self.augment is None:
+            return self._pipeline.plain(load(index), size=self.image_size)
+        closed = self.close_mosaic_from is not None and epoch >= self.close_mosaic_from
+        return self._pipeline.augmented(
+            load,
+            index,
+            count=len(self),
+            size=self.image_size,
+            config=self.augment.without_mosaic() if closed else self.augment,
+            rng=np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key)),
+        )
+
     def _load(self, index: int) -> Picture:
         sample = self.samples[index]
-        image = self._read(index) if self._images is None else self._images[index]
+        image = (self._kept or self._read)(index)
         height, width = image.shape[:2]
         part = None if self._form.field is None else self._form.part(getattr(sample, self._form.field), self.keypoints)
         return Picture(image, Objects(sample.class_id, sample.boxes, part).transform(scaling(width, height)))
 
+    def sources(self, key: tuple[int, int]) -> list[Path]:
+        """Return the files of the pictures that make up the picture of ``(epoch, index)``, itself first."""
+        seen = [key[1]]
+
+        def load(index: int) -> Picture:
+            seen.append(index)
+            return self._load(index)
+
+        self._picture(key, load)
+        return [self.samples[index].image for index in dict.fromkeys(seen)]
+
+    @property
+    def _keep(self) -> Callable[[npt.NDArray[np.uint8], int], npt.NDArray[np.uint8]]:
+        return self._pipeline.keep_plain if self.augment is None else self._pipeline.keep
+
     def _read(self, index: int) -> npt.NDArray[np.uint8]:
         """Decode a picture to RGB, at the size that it is kept at."""
-        keep = self._pipeline.keep_plain if self.augment is None else self._pipeline.keep
-        image = keep(read_image(self.samples[index].image), self.image_size)
+        image = self._keep(read_image(self.samples[index].image), self.image_size)
         return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
@@ -326,39 +275,3 @@ def _loader(
 def _single_threaded(worker: int) -> None:
     """Keep OpenCV from starting a thread pool in each worker."""
     cv2.setNumThreads(0)
-
-
-def _should_cache(cache: Cache, *, needed: int) -> bool:
-    if cache == "none":
-        return False
-    available = _available_memory()
-    if cache == "auto":
-        return needed <= AUTO_CACHE_SHARE * available
-    if cache != "ram":
-        raise InputError(f"cache is {cache!r}", expected='"auto", "ram" or "none"')
-    if needed > RAM_CACHE_SHARE * available:
-        raise InputError(
-            f"caching the pictures may take {needed / 1e9:.1f} GB and {available / 1e9:.1f} GB of memory are free",
-            remedy="use cache='auto' or 'none', or a smaller image size",
-        )
-    return True
-
-
-def _available_memory() -> int:
-    """Return the bytes of memory that are free for use, container limit included; 0 if the system does not tell."""
-    limits = []
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                limits.append(int(line.split()[1]) * 1024)
-    except OSError:
-        if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:  # macOS tells only what is built in
-            limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2)
-    try:
-        group = Path("/sys/fs/cgroup")
-        statistics = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        used = int((group / "memory.current").read_text()) - int(statistics.get("inactive_file", 0))
-        limits.append(int((group / "memory.max").read_text()) - used)  # cached files give way, so they count as free
-    except (OSError, ValueError):  # no control group, or its limit is "max"
-        pass
-    return max(0, min(limits, default=0))

@@ -64,6 +64,7 @@ PARTS = {
     "yolo12edge.tasks": "core",
     "yolo12edge.training": "training",
     "yolo12edge.training.losses": "training",
+    "yolo12edge.training.pretraining": "training",
 }
 
 # Modules that may import torch and its company at the top; everywhere else they are imported where they are used.

@@ -113,7 +113,7 @@ def meta_of(
 
     Args:
         config: The network.
-        class_names: In the order of the class ids.
+        class_names: In the order of the class ids; none of a backbone.
         image_size: Side of the square input that it was trained with, in pixels.
         source: Whether this project trained the weights or read them from elsewhere.
         weights_license: Licence of the weights, None if unknown.
@@ -124,6 +124,7 @@ def meta_of(
         scale=config.scale,  # type: ignore[arg-type]
         variant=config.variant,  # type: ignore[arg-type]
         class_names=list(class_names),
+        part="model" if class_names else "backbone",
         multi_label=config.multi_label,
         keypoints=config.keypoints,
         image_size=image_size,

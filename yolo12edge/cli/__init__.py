@@ -15,7 +15,20 @@ import typer
 
 from .. import __version__
 from ..errors import Yolo12EdgeError
-from . import benchmark, calibrate, demo, deploy, doctor, export, import_checkpoint, inspect, predict, train, val
+from . import (
+    benchmark,
+    calibrate,
+    demo,
+    deploy,
+    doctor,
+    export,
+    import_checkpoint,
+    inspect,
+    predict,
+    pretrain,
+    train,
+    val,
+)
 
 __all__ = ["app", "main"]
 
@@ -30,6 +43,7 @@ app = typer.Typer(
 )
 
 app.command()(train.train)
+app.command()(pretrain.pretrain)
 app.command()(val.val)
 app.command()(predict.predict)
 app.add_typer(benchmark.app, name="benchmark")

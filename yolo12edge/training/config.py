@@ -83,7 +83,7 @@ class TrainConfig:
         cache: Where decoded, resized pictures are kept: ``ram``, ``disk`` or nowhere (``none``); ``auto`` is memory
             if they fit in 30 % of what is free.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``; the device asked for is used or it is an error.
-        devices: Devices of each machine; each does a step of ``batch`` images.
+        devices: Devices of each machine; the images of a step are shared out among all.
         nodes: Machines.
         strategy: How several devices work together; ``auto`` is ``ddp``.
         sync_bn: Whether batch norms take their figures from all devices.

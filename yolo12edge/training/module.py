@@ -13,6 +13,7 @@ from torch.nn.utils import clip_grad_norm_
 from ..data.loader import Batch
 from ..metrics import Metrics
 from ..nn import YOLO12
+from .collectives import process_count, sum_of_all
 from .ema import WeightAverage
 from .losses import Parts, TaskLoss
 from .optim import Plan, apply_step, build_optimizer
@@ -37,6 +38,16 @@ class LossMean:
         """Add one batch."""
         self._sums += torch.stack([parts[name].detach() for name in self._names]).cpu().double() * images
         self._images += images
+
+    def share(self, device: torch.device) -> None:
+        """Make it the mean of all processes.
+
+        Args:
+            device: Where they exchange numbers.
+        """
+        kept = torch.cat((self._sums, self._sums.new_tensor([self._images])))
+        total = sum_of_all(kept.to(device, torch.float32 if device.type == "mps" else torch.float64)).cpu().double()
+        self._sums, self._images = total[:-1], int(total[-1])
 
     def means(self) -> dict[str, float]:
         """Return the means by part."""
@@ -100,9 +111,12 @@ class TrainingModule(L.LightningModule):
         self.train_loss.add(parts, len(batch.images))
         total = torch.stack([parts[name] for name in self.loss.parts]).sum()
         share = 1 if self.loss.summed else self.plan.config.batch * step.accumulate
-        self.manual_backward(total * (len(batch.images) / share))
+        images = len(batch.images) * process_count()
         self._since_update += 1
-        if self._since_update < step.accumulate and batch_idx + 1 < self.plan.steps_per_epoch:
+        moves = self._since_update >= step.accumulate or batch_idx + 1 == self.plan.steps_per_epoch
+        with optimizer.toggle_model(sync_grad=moves):  # the processes' gradients are averaged once, not in each step
+            self.manual_backward(total * (images / share))
+        if not moves:
             return
         self._since_update = 0
         optimizer.step()
@@ -115,6 +129,7 @@ class TrainingModule(L.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Start a validation pass."""
+        self.average.share()
         self.val_loss = LossMean(self.loss.parts)
         self.validation.start()
 
@@ -131,7 +146,9 @@ class TrainingModule(L.LightningModule):
         self.validation.add(network.head.decode(output))
 
     def on_validation_epoch_end(self) -> None:
-        """Score the pass."""
+        """Score the pass; the epoch's means become those of all processes."""
+        self.train_loss.share(self.device)
+        self.val_loss.share(self.device)
         self.metrics = self.validation.score()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

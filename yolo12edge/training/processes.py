@@ -17,17 +17,20 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING
 
+from torch import distributed
+
 from ..errors import BackendError, InputError
 
 if TYPE_CHECKING:
-    from lightning.fabric.plugins.environments import ClusterEnvironment
+    from lightning.pytorch.strategies import Strategy
 
     from .config import TrainConfig
 
-__all__ = ["Place", "environment", "other_processes", "placed"]
+__all__ = ["Place", "other_processes", "placed", "strategy_of"]
 
 _OWN = "yolo12edge"  # run id of the processes that a run starts itself
 _GRACE = 10.0  # seconds for a process to end by itself
+_NOTICE = 3.0  # seconds after an error here in which one that caused it ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,18 +113,20 @@ def placed(config: TrainConfig) -> tuple[TrainConfig, Place]:
             f"a batch of {config.batch} images cannot be shared out to {place.processes} processes",
             expected=f"a multiple of {place.processes}: the batch is that of all processes together",
         )
-    if config.sync_bn and place.processes == 1:
-        raise InputError("sync_bn is on and one process trains", remedy="leave it out, or train on several devices")
     return replace(config, devices=place.devices, nodes=place.nodes), place
 
 
-def environment() -> ClusterEnvironment:
-    """Return how Lightning learns its place; only to be called in one of several processes."""
+def strategy_of(place: Place) -> Strategy | str:
+    """Return how Lightning lets the processes of a run work together; to be called with their variables set."""
+    if place.processes == 1:
+        return "auto"
     from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+    from lightning.pytorch.strategies import DDPStrategy
 
-    if all(name in os.environ for name in _TORCHRUN):
-        return TorchElasticEnvironment()
-    return SLURMEnvironment(auto_requeue=False)  # a run goes on from its own state
+    started_by_torchrun = all(name in os.environ for name in _TORCHRUN)
+    # Slurm may start a job again; a run goes on from its own state.
+    environment = TorchElasticEnvironment() if started_by_torchrun else SLURMEnvironment(auto_requeue=False)
+    return DDPStrategy(cluster_environment=environment, gradient_as_bucket_view=True)
 
 
 @contextmanager
@@ -137,7 +142,8 @@ def other_processes(root: Path, place: Place, *, resumed: bool) -> Iterator[None
         BackendError: If one of them failed.
     """
     if place.processes == 1 or Place.given() is not None:
-        yield
+        with _group():
+            yield
         return
     common = {
         "MASTER_ADDR": "127.0.0.1",
@@ -163,7 +169,8 @@ def other_processes(root: Path, place: Place, *, resumed: bool) -> Iterator[None
             others.append((process, log))
         stack.enter_context(_variables({**common, **_ranks(0)}))
         try:
-            yield
+            with _group():
+                yield
         except Exception as error:
             failed = _first_failure(others)
             if failed is None:
@@ -172,6 +179,16 @@ def other_processes(root: Path, place: Place, *, resumed: bool) -> Iterator[None
         for process, _ in others:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_GRACE)
+
+
+@contextmanager
+def _group() -> Iterator[None]:
+    """Leave the group that Lightning makes of the processes: this one may do other things afterwards."""
+    try:
+        yield
+    finally:
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.destroy_process_group()
 
 
 def _ranks(rank: int) -> dict[str, str]:
@@ -203,7 +220,7 @@ def _first_failure(others: list[tuple[subprocess.Popen[bytes], IO[bytes]]]) -> s
     """Return the last words of a process that failed, if one did; its end may be a moment away."""
     for process, log in others:
         with suppress(subprocess.TimeoutExpired):
-            if process.wait(2.0):
+            if process.wait(_NOTICE):
                 log.seek(0)
                 return log.read().decode(errors="replace").strip()[-2000:] or f"exit status {process.returncode}"
     return None

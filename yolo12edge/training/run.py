@@ -131,7 +131,7 @@ class RunWriter(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
         """Tell of a step."""
-        if self.on_step is not None:
+        if self.on_step is not None and trainer.is_global_zero:
             batch_idx: int = args[-1]
             self.on_step(trainer.current_epoch + 1, batch_idx + 1, int(trainer.num_training_batches))
 
@@ -161,17 +161,19 @@ class RunWriter(L.Callback):
             self.best_fitness, self.best_epoch = fitness, epoch
         # The first two are what the task is known by: AP and AP50, top-1 and top-5.
         summary = {"epoch": epoch, **{f"val_{name}": finite(columns[name]) for name in list(columns)[:2]}}
-        checkpoint = self._checkpoint(pl_module.average.network, summary)
-        if best:
-            checkpoint.save(self.files.best)
-        checkpoint.save(self.files.last)
-        write_rows(self.files.results, self.rows)
         temporary = self.files.state.with_suffix(".partial")
-        trainer.save_checkpoint(temporary)
-        temporary.replace(self.files.state)
+        if trainer.is_global_zero:
+            checkpoint = self._checkpoint(pl_module.average.network, summary)
+            if best:
+                checkpoint.save(self.files.best)
+            checkpoint.save(self.files.last)
+            write_rows(self.files.results, self.rows)
+        trainer.save_checkpoint(temporary)  # all processes take part, the first one writes
+        if trainer.is_global_zero:
+            temporary.replace(self.files.state)
         if epoch - self.best_epoch >= self.patience:
             self.stalled = trainer.should_stop = True
-        if self.on_epoch is not None:
+        if self.on_epoch is not None and trainer.is_global_zero:
             self.on_epoch(EpochRecord(epoch, values, metrics.figures(), best))
 
     def _checkpoint(self, network: YOLO12, summary: dict[str, Any]) -> Checkpoint:

@@ -17,15 +17,17 @@ import torch
 
 from ..checkpoint import Checkpoint, meta_of
 from ..data.dataset import Dataset, Sample, read_dataset
-from ..data.loader import PictureDataset, train_loader, val_loader
+from ..data.loader import EpochSampler, PictureDataset, train_loader, val_loader
 from ..errors import BackendError, DatasetError, InputError
 from ..files import atomic_file
 from .config import TrainConfig
 from .losses import LOSSES, LossSettings
 from .module import TrainingModule
 from .optim import Plan, plan_run
+from .processes import other_processes, placed, strategy_of
 from .run import EpochRecord, RunFiles, RunWriter
 from .samples import draw_training_samples
+from .shared_norm import share_norms
 from .transfer import Transfer, freeze, make_network
 from .validation import Validation
 
@@ -76,21 +78,27 @@ def train(
         CheckpointError: If ``config.weights`` does not fit.
         BackendError: If the device or precision is not to be had.
     """
+    config, place = placed(config)
     files = RunFiles(config.out)
-    held = [path for path in (files.config, files.state, files.best, files.last, files.results) if path.exists()]
-    if held:
-        raise InputError(
-            f"{config.out} holds another run or a file that this one would replace: {held[0].name}",
-            remedy=f"choose another directory, or continue that run with --resume {config.out}",
-        )
-    try:
-        config.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"the folder {config.out} cannot be made: {error.strerror}") from error
+    if place.rank == 0:  # the others write nothing
+        _make_folder(files)
     # Absolute, so that the run can be resumed from anywhere.
     weights = None if config.weights is None else config.weights.absolute()
     config = replace(config, data=config.data.absolute(), weights=weights)
     return _run(config, files, None, on_start, on_step, on_epoch)
+
+
+def _make_folder(files: RunFiles) -> None:
+    held = [path for path in (files.config, files.state, files.best, files.last, files.results) if path.exists()]
+    if held:
+        raise InputError(
+            f"{files.root} holds another run or a file that this one would replace: {held[0].name}",
+            remedy=f"choose another directory, or continue that run with --resume {files.root}",
+        )
+    try:
+        files.root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {files.root} cannot be made: {error.strerror}") from error
 
 
 def resume(
@@ -128,6 +136,7 @@ def _run(
     on_step: Callable[[int, int, int], None] | None,
     on_epoch: Callable[[EpochRecord], None] | None,
 ) -> TrainResult:
+    config, place = placed(config)
     accelerator, precision = choose_device(config)
     dataset = read_dataset(config.data, task=config.task)
     config = replace(config, task=dataset.task)
@@ -145,7 +154,16 @@ def _run(
     frozen = [] if config.freeze is None else freeze(network, config.freeze)
     weights_license = None if origin is None else origin.meta.weights_license  # fine-tuned weights keep theirs
     settings = LossSettings(config.gains, dataset.keypoints, dataset.multi_label, config.label_smoothing)
-    validating = Validation(dataset, scored, image_size=config.image_size)
+    turns = EpochSampler(
+        len(scored),
+        batch_size=validation_batch(config, len(scored)),
+        shuffle=False,
+        rank=place.rank,
+        world_size=place.processes,
+    )
+    validating = Validation(dataset, scored, image_size=config.image_size, order=[index for _, index in turns])
+    if config.sync_bn:
+        share_norms(network)
     loss = LOSSES[dataset.task](settings)
     if config.label_smoothing and not loss.smooths:
         raise InputError(
@@ -177,16 +195,19 @@ def _run(
         on_step=on_step,
         on_epoch=on_epoch,
     )
-    with atomic_file(files.config) as temporary:
-        temporary.write_bytes(config.to_json())
-    draw_training_samples(training, dataset, files.samples)
-    if on_start is not None:
-        on_start(plan, None if state is not None else transfer)
-    with quiet_lightning():
+    if place.rank == 0:
+        with atomic_file(files.config) as temporary:
+            temporary.write_bytes(config.to_json())
+        draw_training_samples(training, dataset, files.samples)
+        if on_start is not None:
+            on_start(plan, None if state is not None else transfer)
+    with other_processes(files.root, place, resumed=state is not None), quiet_lightning():
         trainer = L.Trainer(
             max_epochs=config.epochs,
             accelerator=accelerator,
-            devices=1,
+            devices=config.devices,
+            num_nodes=config.nodes,
+            strategy=strategy_of(place),
             precision=precision,  # type: ignore[arg-type]
             callbacks=[writer],
             logger=L.pytorch.loggers.TensorBoardLogger(config.out, name="tensorboard", version=""),
@@ -197,7 +218,8 @@ def _run(
             use_distributed_sampler=False,
             default_root_dir=config.out,
         )
-        loader = train_loader(training, batch_size=config.batch, workers=config.workers, pin=pin)
+        ranks: dict[str, Any] = {"rank": place.rank, "world_size": place.processes, "pin": pin}
+        loader = train_loader(training, batch_size=config.batch // place.processes, workers=config.workers, **ranks)
         if state is not None:
             # Lightning starts the first iterator before it tells the sampler the epoch.
             loader.sampler.set_epoch(torch.load(state, weights_only=True, mmap=True)["epoch"] + 1)  # type: ignore[attr-defined]
@@ -205,7 +227,7 @@ def _run(
             trainer.fit(
                 module,
                 loader,
-                val_loader(validation, batch_size=config.batch, workers=0, pin=pin),
+                val_loader(validation, batch_size=turns.batch_size, workers=0, **ranks),
                 ckpt_path=state,
                 weights_only=True,
             )
@@ -222,6 +244,22 @@ def _labelled(dataset: Dataset, split: str) -> list[Sample]:
     return samples
 
 
+def validation_batch(config: TrainConfig, images: int) -> int:
+    """Return the pictures of a batch of validation, so small that each process has one.
+
+    Raises:
+        DatasetError: If there are more processes than pictures.
+    """
+    processes = config.devices * config.nodes
+    if images < processes:
+        raise DatasetError(
+            f"there are {images} images to validate with and {processes} processes",
+            expected="an image for each",
+            remedy="train with fewer devices, or validate with more images",
+        )
+    return min(config.batch, images // processes)
+
+
 def choose_device(config: TrainConfig) -> tuple[str, str]:
     """Return Lightning's names of the accelerator and the precision that the run asks for.
 
@@ -235,6 +273,11 @@ def choose_device(config: TrainConfig) -> tuple[str, str]:
     if not present[device]:
         have = ", ".join(name for name, there in present.items() if there)
         raise BackendError(f"device {device!r} is not to be had here", expected=f"one of {have}")
+    if device == "cuda" and config.devices > torch.cuda.device_count():
+        raise BackendError(
+            f"{config.devices} devices are asked for and this machine has {torch.cuda.device_count()}",
+            remedy="ask for as many as there are",
+        )
     precision: str = config.precision
     if precision == "auto":
         precision = "fp32"

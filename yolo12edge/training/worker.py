@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 
@@ -23,7 +24,7 @@ def main(arguments: list[str]) -> int:
         if "--resume" in arguments:
             resume(root)
         else:
-            train(TrainConfig.of_run(root))
+            train(replace(TrainConfig.of_run(root), out=root))
     except Yolo12EdgeError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -14,14 +14,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from yolo12edge.data.loader import Batch
+from yolo12edge.errors import InputError
 from yolo12edge.imaging.rotated import corners_of_rotated
 from yolo12edge.imaging.rotated import probabilistic_iou as probabilistic_iou_of_arrays
 from yolo12edge.keypoints import KeypointSpec
+from yolo12edge.manifest import Task
 from yolo12edge.nn import HeadOutput
 from yolo12edge.nn.heads import anchor_grid
 from yolo12edge.training.assigner import Assignment, assign
-from yolo12edge.training.boxes import complete_iou, inside_boxes
-from yolo12edge.training.losses import LOSSES, LossSettings
+from yolo12edge.training.boxes import complete_iou, distance_iou, generalized_iou, inside_boxes
+from yolo12edge.training.losses import LOSSES, LossGains, LossSettings, class_weights, make_loss
+from yolo12edge.training.losses.entropy import binary_entropy, categorical_entropy, soft_f1_loss
 from yolo12edge.training.losses.segment import mask_part
 from yolo12edge.training.rotated import inside_rotated, probabilistic_iou
 
@@ -89,6 +92,116 @@ def test_complete_iou() -> None:
     assert same == pytest.approx(1, abs=1e-5)
     assert shifted == pytest.approx(1 / 3 - 25 / 325, abs=1e-5)
     assert apart == pytest.approx(-800 / 1800, abs=1e-5)
+
+
+def test_distance_and_generalized_iou_by_hand() -> None:
+    a = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 4, 2]])
+    b = torch.tensor([[0.0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30], [1, 1, 3, 7]])
+    # Third: centres 20 apart each way in a hull of 30. Fourth: 2 of 18 shared, centres (2, 1) and (2, 4), hull 4 x 7.
+    assert distance_iou(a, b).tolist() == pytest.approx([1, 1 / 3 - 25 / 325, -800 / 1800, 1 / 9 - 9 / 65], abs=1e-6)
+    assert generalized_iou(a, b).tolist() == pytest.approx([1, 1 / 3, -700 / 900, 1 / 9 - 10 / 28], abs=1e-6)
+    complete = 1 / 9 - 9 / 65
+    aspect = 4 / pi**2 * (np.arctan(2) - np.arctan(1 / 3)) ** 2
+    complete -= aspect**2 / (1 - 1 / 9 + aspect)
+    assert float(complete_iou(a, b)[3]) == pytest.approx(complete, abs=1e-6)
+
+
+def test_focal_loss_by_hand() -> None:
+    # Probabilities 0.8 and 0.25; gamma 2.
+    logits, targets = torch.tensor([4.0, 1 / 3]).log(), torch.tensor([1.0, 0.0])
+    expected = [0.2**2 * -np.log(0.8), 0.25**2 * -np.log(0.75)]
+    assert binary_entropy(logits, targets, focal=2.0).tolist() == pytest.approx(expected, rel=1e-5)
+    weighted = binary_entropy(logits, targets, focal=2.0, weights=torch.tensor([3.0, 3.0]))
+    assert weighted.tolist() == pytest.approx([3 * expected[0], expected[1]], rel=1e-5)
+    # A soft target that is met costs nothing, and its slope is finite; so is that of a probability that rounds to 1.
+    met = torch.tensor([0.0, 200.0], requires_grad=True)
+    loss = binary_entropy(met, torch.tensor([0.5, 1.0]), focal=0.5)
+    assert float(loss.detach().max()) < 1e-3
+    assert bool(torch.isfinite(torch.autograd.grad(loss.sum(), met)[0]).all())
+    logits = torch.tensor([[0.7, 0.2, 0.1]]).log()
+    one = torch.tensor([[0.0, 1, 0]])
+    found = categorical_entropy(logits, one, focal=2.0, weights=torch.tensor([1.0, 5.0, 1.0]))
+    assert found.tolist() == pytest.approx([5 * 0.8**2 * -np.log(0.2)], rel=1e-5)
+
+
+def test_soft_f1_is_f1_of_certain_answers_and_learns_from_others() -> None:
+    truth = torch.tensor([[1.0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 0, 0]])
+    found = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 1, 0], [1, 0, 0]])
+    # F1 4/5 of the first class and 2/3 of the second; the third is not in the batch.
+    assert float(soft_f1_loss(found, truth)) == pytest.approx(1 - (4 / 5 + 2 / 3) / 2)
+    logits = torch.zeros(4, 3, requires_grad=True)
+    (slope,) = torch.autograd.grad(soft_f1_loss(logits.sigmoid(), truth), logits)
+    assert bool((slope[0] < 0).equal(truth[0] > 0))
+    assert float(soft_f1_loss(found, torch.zeros(4, 3))) == 0
+
+
+def test_weights_of_classes() -> None:
+    counts = [30, 0, 10]
+    balanced = class_weights("balanced", counts)
+    assert balanced == pytest.approx((2 / 3, 1, 2))
+    assert class_weights([1, 2, 3], counts) == (1.0, 2.0, 3.0)
+    assert class_weights(None, counts) is None
+    with pytest.raises(InputError, match="2 class_weights"):
+        class_weights((1.0, 2.0), counts)
+
+
+def only(task: Task) -> tuple[object, Batch]:
+    """What a network gives in training, and labels in which only class 1 has objects."""
+    if task == "classify":
+        return torch.tensor([[2.0, -1.0], [0.0, 0.3]]), batch()._replace(
+            image_index=torch.tensor([0, 1]), class_id=torch.tensor([1, 1])
+        )
+    rows = {"segment": 32, "pose": 12}.get(task, 1)
+    return output(rows, prototypes=task == "segment"), batch()._replace(class_id=torch.tensor([1, 1, 1]))
+
+
+@pytest.mark.parametrize("task", list(LOSSES))
+def test_focus_and_weights_reach_the_class_part_of_every_task_alone(task: Task) -> None:
+    points = KeypointSpec(count=4) if task == "pose" else None
+    raw, labelled = only(task)
+
+    def parts(**settings: object) -> dict[str, float]:
+        loss = make_loss(task, LossSettings(keypoints=points, **settings))  # type: ignore[arg-type]
+        return {name: float(value) for name, value in loss(raw, labelled).items()}
+
+    plain, focal = parts(), parts(focal=2.0)
+    weighed, other = parts(class_weights=(1.0, 4.0)), parts(class_weights=(4.0, 1.0))
+    assert plain == other
+    assert 0 < focal.pop("cls") < plain["cls"] < weighed.pop("cls")
+    plain.pop("cls")
+    assert plain == focal == weighed
+
+
+@pytest.mark.parametrize("task", ["detect", "segment", "pose"])
+def test_overlap_of_the_box_loss_can_be_chosen(task: Task) -> None:
+    points = KeypointSpec(count=4) if task == "pose" else None
+    raw, labelled = only(task)
+    found = [
+        make_loss(task, LossSettings(keypoints=points, iou=iou))(raw, labelled) for iou in ("ciou", "diou", "giou")
+    ]
+    assert len({float(parts["box"]) for parts in found}) == 3
+    assert len({float(parts["dfl"]) for parts in found}) == 1  # what is assigned does not depend on it
+
+
+def test_f1_is_a_part_of_classify_where_it_has_a_gain() -> None:
+    raw, labelled = only("classify")
+    loss = make_loss("classify", LossSettings(LossGains(f1=0.5)))
+    assert loss.parts == tuple(loss(raw, labelled)) == ("cls", "f1")
+    assert make_loss("classify", LossSettings()).parts == ("cls",)
+
+
+@pytest.mark.parametrize(
+    ("task", "settings", "fact"),
+    [
+        ("pose", LossSettings(label_smoothing=0.1, keypoints=KeypointSpec(count=4)), r"label_smoothing is 0\.1"),
+        ("classify", LossSettings(iou="giou"), "iou is giou"),
+        ("obb", LossSettings(iou="diou"), "iou is diou"),
+        ("detect", LossSettings(LossGains(f1=1.0)), r"gains\.f1 is 1\.0"),
+    ],
+)
+def test_settings_that_a_loss_cannot_use_are_refused(task: Task, settings: LossSettings, fact: str) -> None:
+    with pytest.raises(InputError, match=f"{fact} and the task is {task}"):
+        make_loss(task, settings)
 
 
 sides = st.floats(2, 100)

@@ -21,8 +21,8 @@ from ..data.loader import EpochSampler, PictureDataset, train_loader, val_loader
 from ..errors import BackendError, DatasetError, InputError
 from ..files import atomic_file
 from .config import TrainConfig
-from .losses import LOSSES, LossSettings
 from .module import TrainingModule
+from .objective import make_objective
 from .optim import Plan, plan_run
 from .processes import other_processes, placed, strategy_of
 from .run import EpochRecord, RunFiles, RunWriter
@@ -153,23 +153,10 @@ def _run(
         )
     frozen = [] if config.freeze is None else freeze(network, config.freeze)
     weights_license = None if origin is None else origin.meta.weights_license  # fine-tuned weights keep theirs
-    settings = LossSettings(config.gains, dataset.keypoints, dataset.multi_label, config.label_smoothing)
-    turns = EpochSampler(
-        len(scored),
-        batch_size=validation_batch(config, len(scored)),
-        shuffle=False,
-        rank=place.rank,
-        world_size=place.processes,
-    )
     validating = Validation(dataset, scored, image_size=config.image_size, order=[index for _, index in turns])
     if config.sync_bn:
         share_norms(network)
-    loss = LOSSES[dataset.task](settings)
-    if config.label_smoothing and not loss.smooths:
-        raise InputError(
-            f"label_smoothing is {config.label_smoothing} and the task is {dataset.task}",
-            expected="0: its targets are soft by themselves; classify alone smooths labels",
-        )
+    loss = make_objective(config, dataset, samples)
     module = TrainingModule(network, plan, loss, validating, frozen=frozen)
     of_task: dict[str, Any] = {"task": dataset.task, "keypoints": dataset.keypoints, "seed": config.seed}
     training = PictureDataset(

@@ -28,6 +28,7 @@ class LossGains:
         dfl: Distribution of distances to the sides.
         keypoint: Places of keypoints.
         visibility: Whether keypoints are visible.
+        f1: Soft F1 of the classes of pictures; classify only, and 0 leaves it out.
     """
 
     box: float = 7.5
@@ -35,6 +36,7 @@ class LossGains:
     dfl: float = 1.5
     keypoint: float = 12.0
     visibility: float = 1.0
+    f1: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,26 +48,40 @@ class LossSettings:
         keypoints: What the points are; pose only.
         multi_label: Whether the classes of a picture do not exclude each other; classify only.
         label_smoothing: Share of the truth that is spread over all classes; classify only.
+        iou: How the overlap of upright boxes is measured: a key of ``OVERLAPS``.
+        focal: Exponent of the focal class loss; 0 is plain cross entropy.
+        class_weights: What an object of each class weighs in the class loss; None weighs all alike.
     """
 
     gains: LossGains = field(default_factory=LossGains)
     keypoints: KeypointSpec | None = None
     multi_label: bool = False
     label_smoothing: float = 0.0
+    iou: str = "ciou"
+    focal: float = 0.0
+    class_weights: tuple[float, ...] | None = None
+
+    def weights_like(self, tensor: Tensor) -> Tensor | None:
+        """Return the weights of the classes, (classes,), of the type and on the device of a tensor."""
+        return None if self.class_weights is None else tensor.new_tensor(self.class_weights)
 
 
 class TaskLoss(Protocol):
     """The loss of one task.
 
     Attributes:
-        parts: Names of what it returns, in a fixed order.
         summed: Whether the recipe's learning rates are made for the sum over a step's images; else for their mean.
-        smooths: Whether it spreads the truth over the classes where it is asked to.
+        uses: Which of the settings that not every loss can do something with it can: ``iou``, ``label_smoothing``,
+            ``gains.f1``.
     """
 
-    parts: ClassVar[tuple[str, ...]]
     summed: ClassVar[bool]
-    smooths: ClassVar[bool]
+    uses: ClassVar[frozenset[str]]
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of what it returns, in a fixed order."""
+        ...
 
     def __call__(self, output: Any, batch: Batch) -> Parts:
         """Return the weighted parts, each a mean that does not grow with the batch.

@@ -1,4 +1,4 @@
-"""The loss of boxes: CIoU, distribution focal loss and binary cross entropy on soft targets."""
+"""The loss of boxes: overlap, distribution focal loss and binary cross entropy on soft targets."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ...data.loader import Batch
 from ...nn import HeadOutput, decode_boxes
 from ...nn.config import REG_MAX
 from ..assigner import Assignment, assign
-from ..boxes import complete_iou, inside_boxes
+from ..boxes import OVERLAPS, complete_iou, inside_boxes
 from ..collectives import shared_divisor
 from .common import LossSettings, Parts, in_full_precision
+from .entropy import binary_entropy
 
 __all__ = ["DetectLoss", "Matched", "bins_like", "box_parts", "match", "match_boxes", "weighted_parts"]
 
@@ -92,7 +92,7 @@ def match_boxes(output: HeadOutput, batch: Batch) -> Matched:
 
 def box_parts(output: HeadOutput, batch: Batch, matched: Matched, settings: LossSettings) -> Parts:
     """Return the parts of every task with upright boxes: ``box``, ``cls`` and ``dfl``."""
-    iou = complete_iou(matched.predicted, matched.target)
+    iou = OVERLAPS[settings.iou](matched.predicted, matched.target)
     return weighted_parts(output, batch.class_id, matched, iou, matched.target, settings)
 
 
@@ -107,12 +107,12 @@ def weighted_parts(
         matched: The positives.
         iou: (P,), how well their boxes fit.
         sides: (P, 4), what their distances lead to: xyxy in units of the stride.
-        settings: Gains.
+        settings: Gains, and what the classes are learnt by.
     """
     positives, divisor, gains = matched.positives, matched.divisor, settings.gains
     return {
         "box": ((1 - iou) * positives.score).sum() / divisor * gains.box,
-        "cls": class_part(output, class_id, positives, divisor) * gains.cls,
+        "cls": class_part(output, class_id, positives, divisor, settings) * gains.cls,
         "dfl": distance_part(output, sides, positives, divisor) * gains.dfl,
     }
 
@@ -136,7 +136,7 @@ class DetectLoss:
 
     parts: ClassVar[tuple[str, ...]] = ("box", "cls", "dfl")
     summed: ClassVar[bool] = True
-    smooths: ClassVar[bool] = False
+    uses: ClassVar[frozenset[str]] = frozenset({"iou"})
 
     def __init__(self, settings: LossSettings) -> None:
         self.settings = settings
@@ -147,11 +147,15 @@ class DetectLoss:
         return box_parts(output, batch, match_boxes(output, batch), self.settings)
 
 
-def class_part(output: HeadOutput, class_id: Tensor, positives: Assignment, divisor: Tensor) -> Tensor:
+def class_part(
+    output: HeadOutput, class_id: Tensor, positives: Assignment, divisor: Tensor, settings: LossSettings
+) -> Tensor:
     """Return the binary cross entropy of all candidates and classes with their soft targets."""
     targets = torch.zeros_like(output.cls)
     targets[positives.image, class_id[positives.target], positives.candidate] = positives.score.to(targets.dtype)
-    return F.binary_cross_entropy_with_logits(output.cls, targets, reduction="sum") / divisor
+    weights = settings.weights_like(output.cls)
+    weights = None if weights is None else weights.unsqueeze(1)
+    return binary_entropy(output.cls, targets, focal=settings.focal, weights=weights).sum() / divisor
 
 
 def distance_part(output: HeadOutput, target: Tensor, positives: Assignment, divisor: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ class OrientedLoss:
 
     parts: ClassVar[tuple[str, ...]] = ("box", "cls", "dfl")
     summed: ClassVar[bool] = True
-    smooths: ClassVar[bool] = False
+    uses: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, settings: LossSettings) -> None:
         self.settings = settings

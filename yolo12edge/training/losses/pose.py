@@ -28,7 +28,7 @@ class PoseLoss:
 
     parts: ClassVar[tuple[str, ...]] = ("box", "cls", "dfl", "keypoint", "visibility")
     summed: ClassVar[bool] = True
-    smooths: ClassVar[bool] = False
+    uses: ClassVar[frozenset[str]] = frozenset({"iou"})
 
     def __init__(self, settings: LossSettings) -> None:
         assert settings.keypoints is not None

@@ -27,7 +27,7 @@ class SegmentLoss:
 
     parts: ClassVar[tuple[str, ...]] = ("box", "cls", "dfl", "mask")
     summed: ClassVar[bool] = True
-    smooths: ClassVar[bool] = False
+    uses: ClassVar[frozenset[str]] = frozenset({"iou"})
 
     def __init__(self, settings: LossSettings) -> None:
         self.settings = settings

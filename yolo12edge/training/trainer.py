@@ -153,6 +153,13 @@ def _run(
         )
     frozen = [] if config.freeze is None else freeze(network, config.freeze)
     weights_license = None if origin is None else origin.meta.weights_license  # fine-tuned weights keep theirs
+    turns = EpochSampler(
+        len(scored),
+        batch_size=validation_batch(config, len(scored)),
+        shuffle=False,
+        rank=place.rank,
+        world_size=place.processes,
+    )
     validating = Validation(dataset, scored, image_size=config.image_size, order=[index for _, index in turns])
     if config.sync_bn:
         share_norms(network)

@@ -55,8 +55,7 @@ def find_pictures(
         found = list(dataset.images("train"))
     else:
         found = _all_images(data)
-        homes = [folder for folder in list(data.absolute().parents)[:_ABOVE] if _is_dataset(folder)]
-        datasets = [read_dataset(folder) for folder in homes[:1]]
+        datasets = _datasets_around(data)
     if held_out is not None:
         datasets.append(read_dataset(held_out))
     if not found:
@@ -90,6 +89,22 @@ def find_pictures(
 def _is_dataset(folder: Path) -> bool:
     named = any((folder / name).is_file() for name in ("data.yaml", "train.csv"))
     return named or all(has_class_folders(folder / split) for split in ("train", "val"))
+
+
+def _datasets_around(folder: Path) -> list[Dataset]:
+    """Return the datasets that pictures in a folder belong to, by their descriptions in the folders above it."""
+    found = []
+    for home in list(folder.absolute().parents)[:_ABOVE]:
+        if not _is_dataset(home):
+            continue
+        try:
+            dataset = read_dataset(home)
+        except DatasetError:  # nothing is scored on one that cannot be read
+            continue
+        pictures = (path.resolve() for paths in dataset.splits.values() for path in paths)
+        if any(path.is_relative_to(folder.resolve()) for path in pictures):
+            found.append(dataset)
+    return found
 
 
 def _scored(dataset: Dataset) -> list[Path]:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ..errors import InputError
 from .emit import QuantizedWeight, emit_qdq
 from .graph import Graph, groups_of, load_model, observable_tensors
+from .learned import LearnedRanges, round_to_steps
 from .placement import Placement, place
 from .quantizers import QuantParams, activation_params, largest_weight, quantize_weight
 from .ranges import Method, solve_range
@@ -40,6 +41,7 @@ class Quantizer:
     Args:
         model: Content of the float ``.onnx`` file.
         statistics: What ``observe`` recorded of this very model.
+        learned: What training found for recipes that are ``learned``; groups may have gone back to float since.
 
     Raises:
         MissingDependencyError: If onnx is not installed.
@@ -47,9 +49,10 @@ class Quantizer:
         InputError: If the statistics lack one of its tensors.
     """
 
-    def __init__(self, model: bytes, statistics: Statistics) -> None:
+    def __init__(self, model: bytes, statistics: Statistics, *, learned: LearnedRanges | None = None) -> None:
         self.graph = Graph.of(load_model(model))
         self.statistics = statistics
+        self.learned = learned
         if missing := [name for name in observable_tensors(self.graph) if name not in statistics.tensors]:
             raise InputError(
                 f"the statistics lack {len(missing)} tensors of the model, such as {missing[0]}",
@@ -88,6 +91,9 @@ class Quantizer:
 
     def params(self, placement: Placement, recipe: Recipe) -> dict[str, QuantParams]:
         """Return scale and zero point of every tensor that is read quantized."""
+        if recipe.learned:
+            learned = self._learned().activations
+            return {name: learned[name] for name in placement.reads}
         signed = placement.signed
         # 1/256, the output scale that ONNX Runtime's integer sigmoid is made for, never quite reaches 1.
         unit = QuantParams(np.float32(1 / 127), np.int8(0)) if signed else QuantParams(np.float32(1 / 256), np.uint8(0))
@@ -128,11 +134,21 @@ class Quantizer:
         if key not in self._weights:
             node = self._node(name)
             weight = self.graph.constants[node.input[1]]
+            if recipe.learned:  # the bias has learned with it
+                steps = self._learned().weights[name]
+                bias = self.graph.constants[node.input[2]] if len(node.input) > 2 else None
+                integers = round_to_steps(weight, steps, reduced_range=recipe.reduced_range)
+                return QuantizedWeight(integers, steps, bias)
             if recipe.rounding != "nearest":
                 raise InputError(f"the weight of {name} has not been rounded by {recipe.rounding}")
             integers, scales = quantize_weight(weight, reduced_range=recipe.reduced_range)
             self._weights[key] = self._corrected(node, integers, scales)
         return self._weights[key]
+
+    def _learned(self) -> LearnedRanges:
+        if self.learned is None:
+            raise InputError("no ranges have been learned for this model", remedy="train it with `yolo12edge qat`")
+        return self.learned
 
     def _corrected(
         self, node: onnx.NodeProto, integers: npt.NDArray[np.int8], scales: npt.NDArray[np.float32]

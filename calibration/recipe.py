@@ -25,6 +25,7 @@ class Recipe:
         float_groups: Groups of nodes that stay float.
         rounding: How weights are rounded: each to the nearest, or together, so that the output of their layer changes
             least (see ``adaround``); the latter two need ``Quantizer.round_weight`` first.
+        learned: Whether ranges and weight steps are those that training has learned, see ``LearnedRanges``.
         nncf: Whether NNCF quantizes by its own defaults instead, with a pass of its own; for OpenVINO alone.
     """
 
@@ -35,6 +36,7 @@ class Recipe:
     float_groups: frozenset[str] = frozenset()
     rounding: Rounding = "nearest"
     nncf: bool = False
+    learned: bool = False
 
     @property
     def reduced_range(self) -> bool:
@@ -46,7 +48,7 @@ class Recipe:
         """For people, such as ``mse ranges, int8 attention``."""
         if self.nncf:
             return "NNCF, preset MIXED"
-        parts = [f"{self.method} ranges"]
+        parts = ["learned ranges" if self.learned else f"{self.method} ranges"]
         if self.attention == "int8":
             parts.append("int8 attention")
         if self.join_concats:

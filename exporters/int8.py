@@ -20,16 +20,17 @@ from ..calibration.card import write_card
 from ..calibration.graph import graph_digest, load_model
 from ..calibration.guard import Verdict, judge, return_to_float
 from ..calibration.images import CalibrationImages, content_of
+from ..calibration.learned import LearnedRanges
 from ..calibration.placement import Target, runs_here, target_here
 from ..calibration.quantize import Quantizer
 from ..calibration.recipe import Recipe
-from ..calibration.results import GuardResult
+from ..calibration.results import Candidate, GuardResult
 from ..calibration.tensor_statistics import Statistics
 from ..calibration.tournament import Bench, choose_recipe, rank_groups
 from ..calibration.verdict import verdict_lines
 from ..errors import BudgetError, InputError, MissingDependencyError
 from ..imaging.images import read_image
-from ..manifest import Agreement, Budget, InputSpec, Latency, Report
+from ..manifest import Agreement, Budget, InputSpec, Int8Before, Latency, Report
 from ..metrics.evaluate import Evaluation
 from ..preprocess import Preprocessor
 from ..runtimes import Runtime
@@ -77,6 +78,8 @@ def int8_from_onnx(
     split: str = "val",
     max_map_drop: float = 0.5,
     adaround: bool = False,
+    learned: LearnedRanges | None = None,
+    before: Int8Before | None = None,
     threads: int | None = None,
     converter: Converter | None = None,
     reproduce: Sequence[str] = (),
@@ -103,6 +106,9 @@ def int8_from_onnx(
         split: Their split, for the report.
         max_map_drop: Points of the task's score that INT8 may lose, such as mask AP50-95 or top-1.
         adaround: Whether to round weights by AdaRound, which takes ten times as long as GPTQ and seldom gains on it.
+        learned: What quantization-aware training has found for ``target``: its recipe is taken as it is, and no other
+            is tried.
+        before: What that training began with, for the report.
         threads: CPU threads of the engines; None takes the physical cores that this process may use.
         converter: Makes artifacts such as ``twin``, of TensorRT or Core ML; recipes are chosen by simulation then, and
             accuracy and speed are measured on the artifact where it can run.
@@ -134,7 +140,12 @@ def int8_from_onnx(
     _refuse_scored(statistics, [sample.image for sample in samples])
     manifest, model = source.manifest, source.model_file.read_bytes()
     statistics.check(graph_digest(load_model(model)), manifest.input)
-    quantizer = Quantizer(model, statistics)
+    if learned is not None and (adaround or learned.recipe.target != target):
+        raise InputError(
+            f"ranges have been learned for {learned.recipe.target}, weights rounded to the nearest",
+            expected=f"the same target, not {target}" if learned.recipe.target != target else "no AdaRound",
+        )
+    quantizer = Quantizer(model, statistics, learned=learned)
     maker = Int8Maker(
         quantizer,
         source,
@@ -143,9 +154,11 @@ def int8_from_onnx(
         native=runs_here(target),
         threads=threads,
         converter=_for_pictures(converter, model, source, images),
+        before=before,
     )
-    base = Recipe(target, rounding="adaround" if adaround else "gptq")
-    _round_weights(quantizer, model, images, base, manifest.input, stage)
+    base = Recipe(target, rounding="adaround" if adaround else "gptq") if learned is None else learned.recipe
+    if learned is None:
+        _round_weights(quantizer, model, images, base, manifest.input, stage)
     with closing(maker.open_twin()) as engine:
         bench = Bench.of(
             quantizer,
@@ -156,8 +169,12 @@ def int8_from_onnx(
             simulate=maker.simulate,
         )
     with maker.twin_runtime() as float_runtime:
-        with stage("Trying recipes", 0, "recipes") as steps:
-            recipe, candidates = choose_recipe(bench, base, timed=maker.native, progress=steps)
+        if learned is None:
+            with stage("Trying recipes", 0, "recipes") as steps:
+                recipe, candidates = choose_recipe(bench, base, timed=maker.native, progress=steps)
+        else:
+            recipe = base
+            candidates = [Candidate(recipe.name, bench.measure_loss(recipe, bench.open_engine), chosen=True)]
         with stage("Ranking layers", 0, "groups") as steps:
             ranking = rank_groups(bench, recipe, progress=steps)
 

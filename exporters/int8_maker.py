@@ -17,7 +17,7 @@ from ..calibration.placement import float_convolutions, runs_here
 from ..calibration.quantize import Quantizer
 from ..calibration.recipe import Recipe
 from ..errors import VerificationError
-from ..manifest import EMBEDDED_KEY, Calibration, Manifest, Report
+from ..manifest import EMBEDDED_KEY, Calibration, Int8Before, Manifest, Report
 from ..runtimes import Backend, Runtime
 from .onnx_from_torch import MODEL_NAME
 from .openvino_nncf import nncf_images
@@ -59,6 +59,7 @@ class Int8Maker:
         threads: CPU threads of the engines.
         converter: Of TensorRT or Core ML. It may take minutes, so recipes are tried in the simulation, and only what is
             to be written is converted.
+        before: What training began with that has learned the ranges.
     """
 
     quantizer: Quantizer
@@ -68,6 +69,7 @@ class Int8Maker:
     native: bool
     threads: int | None
     converter: Converter | None = None
+    before: Int8Before | None = None
     _nncf: dict[Recipe, dict[str, bytes]] = field(default_factory=dict)
 
     @property
@@ -190,7 +192,7 @@ class Int8Maker:
             precision="int8",
             provenance=self.source.manifest.provenance if self.converter else self.twin.manifest.provenance,
             calibration=Calibration(
-                method="nncf" if recipe.nncf else recipe.method,
+                method="nncf" if recipe.nncf else "learned" if recipe.learned else recipe.method,
                 split=seen.split if seen else statistics.split,
                 images=seen.names if seen else list(statistics.images),
                 images_digest=seen.digest() if seen else statistics.images_digest,
@@ -199,7 +201,9 @@ class Int8Maker:
                 reduced_range=recipe.reduced_range,
                 rounding="nearest" if recipe.nncf else recipe.rounding,
                 attention=recipe.attention,
+                join_concats=recipe.join_concats,
                 float_groups=sorted(recipe.float_groups),
+                before=self.before if recipe.learned else None,
             ),
             report=Report(),
             files=[],

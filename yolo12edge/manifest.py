@@ -196,8 +196,25 @@ class FileEntry(_Struct, frozen=True, kw_only=True):
     bytes: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
+class Int8Before(_Struct, frozen=True, kw_only=True):
+    """The INT8 artifact that quantization-aware training began with, and its accuracy, 0 to 1, as it was measured.
+
+    ``metric`` names ``int8``, its own, and ``float32``, that of its float twin; all are left out without labels.
+    """
+
+    artifact: str
+    dataset: str = ""
+    split: str = ""
+    metric: str = ""
+    int8: Fraction | None = None
+    float32: Fraction | None = None
+
+
 class Calibration(_Struct, frozen=True, kw_only=True):
-    """How an INT8 artifact was quantized, and on which images its activation ranges were found."""
+    """How an INT8 artifact was quantized, and on which images its activation ranges were found.
+
+    ``before`` is what training began with that has learned the ranges.
+    """
 
     method: Name
     split: str
@@ -208,7 +225,9 @@ class Calibration(_Struct, frozen=True, kw_only=True):
     reduced_range: bool
     rounding: Literal["nearest", "gptq", "adaround"] = "nearest"
     attention: Literal["float", "int8"] = "float"
+    join_concats: bool = False
     float_groups: list[str] = []
+    before: Int8Before | None = None
 
 
 class EngineFacts(_Struct, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ _CALIBRATION = {
     "placement": "Target",
     "method": "Ranges",
     "attention": "Attention",
+    "join_concats": "Concatenations under one scale",
     "rounding": "Rounding of the weights",
     "reduced_range": "Weights",
     "float_groups": "Groups returned to float",
@@ -41,6 +42,7 @@ def card_page(facts: Facts, plots: CardPlots, examples: Sequence[Example]) -> st
         f"{facts['name']}: INT8 report card",
         _top(facts),
         sections.figures(facts),
+        sections.training(facts),
         sections.classes(facts),
         sections.precision_recall(facts, plots),
         sections.agreement(facts, plots),
@@ -113,7 +115,7 @@ def _calibration(facts: Facts) -> Markup | None:
     calibration = facts["calibration"]
     if calibration is None:
         return None
-    values: dict[str, Node] = {key: _plainly(value) for key, value in calibration.items()}
+    values: dict[str, Node] = {key: _plainly(value) for key, value in calibration.items() if key != "before"}
     values["images"] = f"{len(calibration['images']):,}"
     values["images_digest"] = tag("code", calibration["images_digest"])
     values["reduced_range"] = "7 bits (reduced range)" if calibration["reduced_range"] else "8 bits"

@@ -20,6 +20,7 @@ __all__ = [
     "precision_recall",
     "sensitivity",
     "tournament",
+    "training",
 ]
 
 Facts = dict[str, Any]
@@ -91,6 +92,21 @@ def classes(facts: Facts) -> Markup | None:
     head = ["class", accuracy["counted"], *(join(name, tag("br"), side) for name in names for side in _SIDES)]
     caption = "Accuracy of each class in per cent, the largest loss first"
     return section("Classes", data_table(head, rows, caption=caption))
+
+
+def training(facts: Facts) -> Markup | None:
+    """Return what quantization-aware training brought; None without it, or without labels."""
+    accuracy, before = facts["accuracy"], (facts["calibration"] or {}).get("before")
+    if not accuracy or not before or before["metric"] not in accuracy["figures"]:
+        return None
+    after = accuracy["figures"][before["metric"]]
+    where = " ".join(part for part in (before["dataset"], before["split"]) if part)
+    rows = [
+        _shares(f"Before: {before['artifact']}, ranges from statistics", before["float32"], before["int8"]),
+        _shares(f"After: {facts['name']}, ranges learned", after["float"], after["int8"]),
+    ]
+    caption = f"{before['metric']} before and after quantization-aware training, in per cent{_bracketed(where)}"
+    return section("Training", data_table(("", *_SIDES), rows, caption=caption))
 
 
 def precision_recall(facts: Facts, plots: CardPlots) -> Markup | None:

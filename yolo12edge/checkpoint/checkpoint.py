@@ -16,7 +16,7 @@ from ..errors import CheckpointError
 from ..files import atomic_file
 from ..nn import YOLO12, ModelConfig, build_model
 from ..nn.infer import HasShape
-from .metadata import METADATA_KEY, CheckpointMeta, not_a_model, read_header
+from .metadata import INT8_PREFIX, METADATA_KEY, CheckpointMeta, Int8Facts, not_a_model, read_header
 
 __all__ = ["Checkpoint", "check_finite", "check_tensors", "meta_of"]
 
@@ -87,7 +87,7 @@ class Checkpoint:
         )
 
     def model(self) -> YOLO12:
-        """Build the network with these weights, float32, in evaluation mode.
+        """Build the network with these weights, float32, in evaluation mode; learned ranges are left aside.
 
         Raises:
             CheckpointError: If it is a backbone alone, or a tensor is missing, superfluous or of another shape.
@@ -95,8 +95,9 @@ class Checkpoint:
         if self.meta.part != "model":
             raise not_a_model("the checkpoint")
         model = build_model(self.config())
-        check_tensors(self.tensors, model.state_dict())
-        model.load_state_dict(self.tensors)
+        tensors = {key: tensor for key, tensor in self.tensors.items() if not key.startswith(INT8_PREFIX)}
+        check_tensors(tensors, model.state_dict())
+        model.load_state_dict(tensors)
         return model.eval()
 
 
@@ -108,6 +109,7 @@ def meta_of(
     source: Literal["trained", "imported"],
     weights_license: str | None,
     training: dict[str, Any],
+    int8: Int8Facts | None = None,
 ) -> CheckpointMeta:
     """Return the metadata of a network's weights; the opposite of ``Checkpoint.config``.
 
@@ -118,6 +120,7 @@ def meta_of(
         source: Whether this project trained the weights or read them from elsewhere.
         weights_license: Licence of the weights, None if unknown.
         training: Summary of the training, free in form.
+        int8: What it has learned ranges for.
     """
     return CheckpointMeta(
         task=config.task,
@@ -135,6 +138,7 @@ def meta_of(
         source=source,
         weights_license=weights_license,
         training=training,
+        int8=int8,
     )
 
 

@@ -15,13 +15,15 @@ import msgspec
 
 from ..errors import CheckpointError, InputError
 from ..keypoints import KeypointSpec
-from ..manifest import Task
+from ..manifest import Int8Before, Task
 
 __all__ = [
     "FORMAT_VERSION",
+    "INT8_PREFIX",
     "METADATA_KEY",
     "CheckpointHeader",
     "CheckpointMeta",
+    "Int8Facts",
     "not_a_model",
     "read_header",
     "read_metadata",
@@ -29,11 +31,35 @@ __all__ = [
 
 FORMAT_VERSION = 1
 METADATA_KEY = "yolo12edge"
+INT8_PREFIX = "int8."
+"""What the keys of learned ranges begin with."""
 
 _MAX_HEADER = 16 * 2**20  # the largest model's is 0.2 MB
 _NOT_PARAMETERS = ("running_mean", "running_var", "num_batches_tracked")
 
 Positive = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Int8Facts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The INT8 form that quantization-aware training has learned ranges for; they lie beside the weights.
+
+    Attributes:
+        target: Where it is to run.
+        method: How the ranges were solved that training began with.
+        attention: Whether the products of attention read 8-bit values, ``float`` or ``int8``.
+        join_concats: Whether all that meets in a concatenation has one scale.
+        float_groups: Groups of layers that stay float.
+        image_size: Side of the square input that it is for, in pixels.
+        began: The INT8 artifact that training began with.
+    """
+
+    target: str
+    method: str
+    attention: Literal["float", "int8"]
+    join_concats: bool
+    float_groups: tuple[str, ...]
+    image_size: Annotated[int, msgspec.Meta(ge=32, le=65536, multiple_of=32)]
+    began: Int8Before
 
 
 class CheckpointMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,6 +82,7 @@ class CheckpointMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         source: Whether this project trained the weights or read them from elsewhere.
         weights_license: Licence of the weights, None if unknown.
         training: Summary of the training, free in form.
+        int8: What quantization-aware training has learned ranges for; None without.
 
     Raises:
         CheckpointError: If the areas do not suit every input, or the fields of other tasks or parts are set.
@@ -77,6 +104,7 @@ class CheckpointMeta(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     source: Literal["trained", "imported"]
     weights_license: str | None
     training: dict[str, Any]
+    int8: Int8Facts | None = None
 
     def __post_init__(self) -> None:
         # The tokens of an input of 32 * m by 32 * n: 4 * m * n at P4, m * n at P5.
@@ -147,7 +175,11 @@ class CheckpointHeader:
     @property
     def parameters(self) -> int:
         """Number of parameters, counted as PyTorch does: buffers left out, frozen ones included."""
-        return sum(prod(shape) for key, shape in self.shapes.items() if not key.endswith(_NOT_PARAMETERS))
+        return sum(
+            prod(shape)
+            for key, shape in self.shapes.items()
+            if not key.endswith(_NOT_PARAMETERS) and not key.startswith(INT8_PREFIX)
+        )
 
 
 class _TensorInfo(msgspec.Struct, frozen=True):

@@ -26,6 +26,7 @@ from . import (
     inspect,
     predict,
     pretrain,
+    qat,
     train,
     val,
 )
@@ -44,6 +45,7 @@ app = typer.Typer(
 
 app.command()(train.train)
 app.command()(pretrain.pretrain)
+app.command()(qat.qat)
 app.command()(val.val)
 app.command()(predict.predict)
 app.add_typer(benchmark.app, name="benchmark")

@@ -14,13 +14,23 @@ from ._tensorrt import build
 if TYPE_CHECKING:
     from ..artifact import Artifact
     from ..calibration.images import CalibrationImages
+    from ..calibration.learned import LearnedRanges
     from ..calibration.placement import Target
     from ..calibration.tensor_statistics import Statistics
     from ..exporters.converter import Converter
     from ..exporters.tensorrt_engine import EngineMaker
+    from ..manifest import Int8Before
     from ._data import ExportData
 
-__all__ = ["VERIFY_IMAGES", "float_artifacts", "int8_artifact", "observed", "open_float_onnx", "stage"]
+__all__ = [
+    "VERIFY_IMAGES",
+    "float_artifacts",
+    "int8_artifact",
+    "learned_for",
+    "observed",
+    "open_float_onnx",
+    "stage",
+]
 
 VERIFY_IMAGES = 4
 
@@ -155,6 +165,8 @@ def int8_artifact(
     target: Target | None,
     max_map_drop: float,
     adaround: bool,
+    learned: LearnedRanges | None,
+    before: Int8Before | None,
     converter: Converter | None,
     overwrite: bool,
 ) -> tuple[Artifact, list[str], bool]:
@@ -174,12 +186,41 @@ def int8_artifact(
         dataset=given.dataset_name,
         max_map_drop=max_map_drop,
         adaround=adaround,
+        learned=learned,
+        before=before,
         converter=converter,
         reproduce=[shlex.join(["yolo12edge", *sys.argv[1:]])],
         stage=stage,
         overwrite=overwrite,
     )
     return done.artifact, [*done.verdict, f"The report card: {place / 'report.html'}"], done.result.held
+
+
+def learned_for(source: Path, onnx: Artifact, target: Target) -> tuple[LearnedRanges | None, Int8Before | None]:
+    """Return the ranges that a checkpoint has learned, and what learning began with, if they are for this target.
+
+    If they are for another target or image size, that is said, and ranges are solved anew.
+    """
+    from ..checkpoint import read_metadata
+    from ._console import console
+
+    facts = None if source.is_dir() else read_metadata(source).int8
+    if facts is None:
+        return None, None
+    side = onnx.manifest.input.width
+    if (facts.target, facts.image_size) != (target, side):
+        console.print(
+            f"{source.name} has learned ranges for {facts.target} at {facts.image_size} px; for {target} at {side} px "
+            "they are solved anew. To learn them: yolo12edge qat, --from an INT8 artifact for that.",
+            markup=False,
+            soft_wrap=True,
+            style="yellow",
+        )
+        return None, None
+    from ..checkpoint import Checkpoint
+    from ..exporters.quantized_network import learned_ranges
+
+    return learned_ranges(Checkpoint.load(source)), facts.began
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ._coreml import CoremlOptions, check_sizes, merge_sizes, write_packages, write_pipeline
-from ._export_steps import VERIFY_IMAGES, float_artifacts, int8_artifact, observed, open_float_onnx
+from ._export_steps import VERIFY_IMAGES, float_artifacts, int8_artifact, learned_for, observed, open_float_onnx
 from ._tensorrt import TensorRtOptions
 
 if TYPE_CHECKING:
@@ -123,11 +123,12 @@ def export(
 
     The float artifact is compared with its source before it is written. INT8 is calibrated on the training images of
     --data (their statistics go to NAME.calibration.npz) and scored on its val split, beside the float artifact. Exit
-    code 1: INT8 loses more than --max-map-drop.
+    code 1: INT8 loses more than --max-map-drop. A checkpoint of `yolo12edge qat` brings the ranges that it has learned.
 
     With several --imgsz, all this is done for each, as NAME-640-coreml-… and so on, and NAME-coreml-….mlpackage holds
     them all, with the weights that they share stored once.
     """
+    from ..calibration.placement import target_here
     from ..errors import InputError
     from ..manifest import TENSORRT_FORMATS
     from ._console import console
@@ -202,6 +203,8 @@ def export(
             lines: list[str] = []
             if int8:
                 statistics = observed(onnx, given, names.statistics, calibration, overwrite=overwrite)
+                where = target or (converter.target if converter else target_here(format))
+                learned, before = learned_for(source, onnx, where)
                 artifact, lines, holds = int8_artifact(
                     onnx,
                     artifacts[0],
@@ -211,6 +214,8 @@ def export(
                     target=target,
                     max_map_drop=max_map_drop,
                     adaround=adaround,
+                    learned=learned,
+                    before=before,
                     converter=converter,
                     overwrite=overwrite,
                 )

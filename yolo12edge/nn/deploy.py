@@ -11,7 +11,7 @@ from .blocks import AreaAttention, Conv
 from .config import HEAD_DIM
 from .model import YOLO12
 
-__all__ = ["DeployModel", "deploy_form"]
+__all__ = ["DeployModel", "deploy_form", "folded", "query_factors", "query_projection"]
 
 
 class DeployModel(nn.Module):
@@ -52,30 +52,47 @@ def deploy_form(model: YOLO12) -> DeployModel:
     return DeployModel(network).eval()
 
 
-def _fold_batch_norm(module: Conv) -> None:
+def folded(module: Conv) -> tuple[Tensor, Tensor]:
+    """Return weight and bias of the convolution that a ``Conv`` is with its batch norm's statistics; differentiable."""
     conv, norm = module.conv, module.bn
-    if not isinstance(norm, nn.BatchNorm2d):
-        return
+    assert isinstance(norm, nn.BatchNorm2d)
     assert norm.running_var is not None
     assert norm.running_mean is not None
     # In float64, so that folding costs no accuracy of its own.
     factor = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
     bias = norm.bias.double() - norm.running_mean.double() * factor
     dtype = conv.weight.dtype
-    conv.weight = nn.Parameter((conv.weight.double() * factor.view(-1, 1, 1, 1)).to(dtype), requires_grad=False)
-    conv.bias = nn.Parameter(bias.to(dtype), requires_grad=False)
-    module.bn = nn.Identity()
+    return (conv.weight.double() * factor.view(-1, 1, 1, 1)).to(dtype), bias.to(dtype)
 
 
-def _fold_scale(module: AreaAttention) -> None:
-    """Multiply the q rows by the softmax scale: engines fuse attention best without a scale of its own."""
-    projection = module.qkv if module.joint_qkv else module.qk
-    conv = projection.conv
+def query_factors(module: AreaAttention) -> Tensor:
+    """Return what multiplies each output channel of the projection that q comes from: the softmax scale, or 1."""
+    conv = query_projection(module).conv
     factor = torch.ones(conv.out_channels, dtype=conv.weight.dtype, device=conv.weight.device)
     if module.joint_qkv:
         factor.view(module.heads, 3, HEAD_DIM)[:, 0] = module.scale
     else:
         factor[: conv.out_channels // 2] = module.scale
+    return factor
+
+
+def query_projection(module: AreaAttention) -> Conv:
+    """Return the projection that q comes from."""
+    return module.qkv if module.joint_qkv else module.qk
+
+
+def _fold_batch_norm(module: Conv) -> None:
+    if not isinstance(module.bn, nn.BatchNorm2d):
+        return
+    weight, bias = folded(module)
+    module.conv.weight = nn.Parameter(weight, requires_grad=False)
+    module.conv.bias = nn.Parameter(bias, requires_grad=False)
+    module.bn = nn.Identity()
+
+
+def _fold_scale(module: AreaAttention) -> None:
+    """Multiply the q rows by the softmax scale: engines fuse attention best without a scale of its own."""
+    conv, factor = query_projection(module).conv, query_factors(module)
     assert conv.bias is not None
     conv.weight.data *= factor.view(-1, 1, 1, 1)
     conv.bias.data *= factor

@@ -127,7 +127,7 @@ def plan_run(config: TrainConfig, *, images: int, num_classes: int) -> Plan:
 
 
 def build_optimizer(network: nn.Module, plan: Plan) -> torch.optim.Optimizer:
-    """Return the optimizer with three groups: decayed weights, norm weights, biases."""
+    """Return the optimizer with three groups: decayed weights; norm weights and steps of quantizers; biases."""
     decayed: list[nn.Parameter] = []
     norms: list[nn.Parameter] = []
     biases: list[nn.Parameter] = []
@@ -137,7 +137,7 @@ def build_optimizer(network: nn.Module, plan: Plan) -> torch.optim.Optimizer:
                 continue
             if name == "bias":
                 biases.append(parameter)
-            elif isinstance(module, _NORMS):
+            elif isinstance(module, _NORMS) or not getattr(module, "decayed", True):
                 norms.append(parameter)
             else:
                 decayed.append(parameter)

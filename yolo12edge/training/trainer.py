@@ -25,6 +25,7 @@ from .module import TrainingModule
 from .objective import make_objective
 from .optim import Plan, plan_run
 from .processes import other_processes, placed, strategy_of
+from .quantization import Int8Form, in_form
 from .run import EpochRecord, RunFiles, RunWriter
 from .samples import draw_training_samples
 from .shared_norm import share_norms
@@ -58,6 +59,7 @@ class TrainResult:
 def train(
     config: TrainConfig,
     *,
+    form: Int8Form | None = None,
     on_start: Callable[[Plan, Transfer | None], None] | None = None,
     on_step: Callable[[int, int, int], None] | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
@@ -68,6 +70,7 @@ def train(
 
     Args:
         config: The run.
+        form: The INT8 form to train in; None for ordinary training.
         on_start: Called before the first step with the plan and what came from ``config.weights``.
         on_step: Called after each step with epoch, step within it, and steps of the epoch, from 1.
         on_epoch: Called after each epoch.
@@ -85,7 +88,7 @@ def train(
     # Absolute, so that the run can be resumed from anywhere.
     weights = None if config.weights is None else config.weights.absolute()
     config = replace(config, data=config.data.absolute(), weights=weights)
-    return _run(config, files, None, on_start, on_step, on_epoch)
+    return _run(config, files, None, form, on_start, on_step, on_epoch)
 
 
 def _make_folder(files: RunFiles) -> None:
@@ -104,6 +107,7 @@ def _make_folder(files: RunFiles) -> None:
 def resume(
     root: Path,
     *,
+    form: Int8Form | None = None,
     on_start: Callable[[Plan, Transfer | None], None] | None = None,
     on_step: Callable[[int, int, int], None] | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
@@ -112,6 +116,7 @@ def resume(
 
     Args:
         root: The run's directory.
+        form: As in ``train``.
         on_start: As in ``train``.
         on_step: As in ``train``.
         on_epoch: As in ``train``.
@@ -125,13 +130,14 @@ def resume(
         raise InputError(
             f"{root} ended before its first epoch did", remedy="delete the directory and start the run again"
         )
-    return _run(replace(config, out=root), files, files.state, on_start, on_step, on_epoch)
+    return _run(replace(config, out=root), files, files.state, form, on_start, on_step, on_epoch)
 
 
 def _run(
     config: TrainConfig,
     files: RunFiles,
     state: Path | None,
+    form: Int8Form | None,
     on_start: Callable[[Plan, Transfer | None], None] | None,
     on_step: Callable[[int, int, int], None] | None,
     on_epoch: Callable[[EpochRecord], None] | None,
@@ -147,6 +153,7 @@ def _run(
     start = files.last if state is not None else config.weights
     origin = None if start is None else Checkpoint.load(start)
     network, transfer = make_network(config, dataset, origin)
+    network = in_form(network, form, resumed=None if state is None else origin)
     if config.freeze is not None and origin is None:
         raise InputError(
             f"freeze is {config.freeze} and there are no weights to keep", remedy="pass --weights, or leave freeze out"
@@ -185,6 +192,7 @@ def _run(
             source="trained",
             weights_license=weights_license,
             training={**summary, "epochs": config.epochs, "batch": config.batch, "seed": config.seed},
+            int8=None if form is None else form.facts,
         ),
         on_step=on_step,
         on_epoch=on_epoch,

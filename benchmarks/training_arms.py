@@ -1,0 +1,148 @@
+"""Does it help? Ways to train, side by side on one dataset: the same time each, several seeds, with the spread.
+
+``python training_arms.py --data bccd/data.yaml --imgsz 224 --epochs 80 --out arms/bccd`` trains YOLO12n
+
+- ``none``: without augmentation;
+- ``base``: with the preset ``base``;
+- ``pretrained``: with ``base``, from a backbone that was pretrained on the same pictures without their labels. What the
+  pretraining takes is taken off the epochs, so that all ways have the same time;
+- ``pretrained, more``: the same backbone, with all the epochs.
+
+A run is one thread; ``--jobs`` run at a time. What is in ``--out`` already is not done again: an interrupted call goes on.
+The figure is that of the last epoch's averaged weights, so that no way is chosen by the pictures that it is scored on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import statistics
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from commands import run_command
+
+ROOT = Path(__file__).parents[1]
+PRETRAINING_EPOCHS = 100
+FIGURES = ("ap", "ap50")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run.
+
+    Attributes:
+        way: Its name.
+        seed: Of everything.
+        epochs: How long.
+        options: Of ``yolo12edge train``.
+    """
+
+    way: str
+    seed: int
+    epochs: int
+    options: tuple[str, ...]
+
+
+def command(*words: object) -> list[str]:
+    """Return the call of this checkout's command."""
+    return [sys.executable, "-m", "yolo12edge", *map(str, words)]
+
+
+def environment() -> dict[str, str]:
+    """Return that of a run: this checkout, one thread."""
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def timed(folder: Path, words: list[str]) -> float:
+    """Run a command that writes ``folder``, unless it has been done; return its seconds."""
+    done = folder.with_name(folder.name + ".done.json")
+    if not done.is_file():
+        begun = time.monotonic()
+        resumed = [*command("train", "--resume", folder)] if (folder / "state.ckpt").is_file() else words
+        run_command(resumed, env=environment())
+        done.write_text(json.dumps({"seconds": time.monotonic() - begun, "resumed": resumed is not words}))
+    return float(json.loads(done.read_text())["seconds"])
+
+
+def train(job: Job, arguments: argparse.Namespace) -> dict[str, float]:
+    """Train, and return the figures of the last epoch."""
+    folder = arguments.out / f"{job.way.replace(', ', '-')}-{job.seed}"
+    words = ("--data", arguments.data, "--imgsz", arguments.imgsz, "--batch", arguments.batch, "--workers", 0)
+    rest = ("--epochs", job.epochs, "--seed", job.seed, "--patience", job.epochs, "--out", folder, *job.options)
+    seconds = timed(folder, command("train", *words, *rest))
+    with (folder / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    epoch_seconds = statistics.median(float(row["seconds"]) for row in rows)
+    last = {name: 100 * float(rows[-1][f"val/{name}"]) for name in FIGURES}
+    best = {f"best {name}": max(100 * float(row[f"val/{name}"]) for row in rows) for name in FIGURES}
+    return {**last, **best, "seconds": seconds, "epoch": epoch_seconds, "epochs": len(rows)}
+
+
+def spread(values: list[float]) -> str:
+    """Return mean and standard deviation."""
+    deviation = statistics.stdev(values) if len(values) > 1 else float("nan")
+    return f"{statistics.mean(values):.1f} ± {deviation:.1f}"
+
+
+def main() -> None:
+    """Train all, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--imgsz", type=int, default=224)
+    parser.add_argument("--epochs", type=int, default=80)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--method", default="simclr")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    seeds = range(arguments.seeds)
+
+    def pretrain(seed: int) -> float:
+        folder = arguments.out / f"backbone-{seed}"
+        words = ("--data", arguments.data, "--method", arguments.method, "--imgsz", arguments.imgsz, "--workers", 0)
+        rest = ("--epochs", PRETRAINING_EPOCHS, "--batch", 32, "--seed", seed, "--out", folder)
+        return timed(folder, command("pretrain", *words, *rest))
+
+    results: dict[str, list[dict[str, float]]] = {}
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        jobs = [Job(way, seed, arguments.epochs, ("--augment", way)) for seed in seeds for way in ("none", "base")]
+        for job, figures in zip(jobs, pool.map(lambda job: train(job, arguments), jobs), strict=True):
+            results.setdefault(job.way, []).append(figures)
+        pretraining = list(pool.map(pretrain, seeds))
+        epoch = statistics.median(figures["epoch"] for figures in results["base"])
+        jobs = []
+        for seed, seconds in zip(seeds, pretraining, strict=True):
+            options = (
+                "--augment",
+                "base",
+                "--weights",
+                str(arguments.out / f"backbone-{seed}" / "backbone.safetensors"),
+            )
+            fewer = max(1, arguments.epochs - round(seconds / epoch))
+            jobs += [
+                Job("pretrained", seed, fewer, options),
+                Job("pretrained, more", seed, arguments.epochs, options),
+            ]
+        for job, figures in zip(jobs, pool.map(lambda job: train(job, arguments), jobs), strict=True):
+            results.setdefault(job.way, []).append(figures)
+    print(f"pretraining by {arguments.method}: {spread(pretraining)} s")
+    print("| way | epochs | seconds | AP50-95 | AP50 | best epoch's AP50-95 |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for way, runs in results.items():
+        columns = {name: [run[name] for run in runs] for name in runs[0]}
+        print(
+            f"| {way} | {spread(columns['epochs'])} | {spread(columns['seconds'])} | {spread(columns['ap'])} "
+            f"| {spread(columns['ap50'])} | {spread(columns['best ap'])} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -8,8 +8,8 @@
   pretraining takes is taken off the epochs, so that all ways have the same time;
 - ``pretrained, more``: the same backbone, with all the epochs.
 
-A run is one thread; ``--jobs`` run at a time. What is in ``--out`` already is not done again: an interrupted call goes on.
-The figure is that of the last epoch's averaged weights, so that no way is chosen by the pictures that it is scored on.
+A run is one thread; ``--jobs`` run at a time. What is in ``--out`` already is not done again: an interrupted call goes
+on. The figure is that of the last epoch's averaged weights, so that nothing is chosen by the pictures that are scored.
 """
 
 from __future__ import annotations

@@ -45,8 +45,8 @@ PARTS = {
     "yolo12edge.__main__": "cli",
     "yolo12edge.data": "reading",
     "yolo12edge.data.augment": "loaders",
-    "yolo12edge.data.augment_classify": "loaders",
     "yolo12edge.data.pipelines": "loaders",
+    "yolo12edge.data.preview": "loaders",
     "yolo12edge.data.batch": "loaders",
     "yolo12edge.data.loader": "loaders",
     "yolo12edge.exporters": "exporters",
@@ -77,7 +77,6 @@ TORCH_MODULES = {
     "yolo12edge.exporters.onnx_blocks",
     "yolo12edge.exporters.onnx_heads",
     "yolo12edge.exporters.onnx_network",
-    "yolo12edge.exporters.quantized_network",
 }
 TORCH_PACKAGES = ("yolo12edge.nn.", "yolo12edge.training.")
 TORCH_ENGINES = {"lightning", "safetensors", "torch"}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from yolo12edge.data.augment import AugmentConfig
+from tests.augmentations import STILL, usual
 from yolo12edge.data.dataset import Sample
 from yolo12edge.data.loader import EpochSampler, Item, PictureDataset, collate, train_loader, val_loader
 from yolo12edge.errors import InputError
@@ -53,7 +53,7 @@ def epochs(loader, count):
 
 
 def test_workers_do_not_change_batches(samples):
-    data = dataset(samples, AugmentConfig(mixup=0.3, degrees=5), seed=5)
+    data = dataset(samples, usual(mixup=0.3, degrees=5), seed=5)
     here, workers = (epochs(train_loader(data, batch_size=3, workers=count), 2) for count in (0, 2))
     assert len(here) == 8
     assert_equal(here, workers)
@@ -61,7 +61,7 @@ def test_workers_do_not_change_batches(samples):
 
 
 def test_seed_epoch_and_index_decide(samples):
-    data, other = (dataset(samples, AugmentConfig(), seed=seed) for seed in (0, 1))
+    data, other = (dataset(samples, usual(), seed=seed) for seed in (0, 1))
     assert_equal([data[(3, 2)]], [data[(3, 2)]])
     images = [data[(0, 2)], data[(1, 2)], data[(0, 3)], other[(0, 2)]]
     for k, item in enumerate(images):
@@ -69,7 +69,7 @@ def test_seed_epoch_and_index_decide(samples):
 
 
 def test_cache_does_not_change_pictures(samples):
-    cached, plain = (dataset(samples, AugmentConfig(), cache=cache) for cache in ("ram", "none"))
+    cached, plain = (dataset(samples, usual(), cache=cache) for cache in ("ram", "none"))
     assert cached.cached
     assert not plain.cached
     assert_equal([cached[k] for k in range(11)], [plain[k] for k in range(11)])
@@ -97,13 +97,13 @@ def test_validation_pictures_are_the_runtimes(samples, cache, tmp_path):
 def test_colours_are_rgb(tmp_path):
     cv2.imwrite(str(tmp_path / "red.png"), np.full((SIZE, SIZE, 3), (0, 0, 255), np.uint8))
     sample = Sample(tmp_path / "red.png", np.zeros(0, np.int64), np.zeros((0, 4), np.float32))
-    for augment in (None, AugmentConfig(mosaic=0, scale=0, translate=0, hsv=(0, 0, 0))):
+    for augment in (None, STILL):
         image = dataset([sample], augment)[0].image
         assert image.amin((1, 2)).tolist() == image.amax((1, 2)).tolist() == [255, 0, 0]
 
 
 def test_close_mosaic(samples):
-    data = dataset(samples, AugmentConfig(mixup=1, hsv=(0, 0, 0)), close_mosaic_from=2)
+    data = dataset(samples, usual(mixup=1, hsv=(0, 0, 0)), close_mosaic_from=2)
     shades = [[len(set(data[(epoch, k)].image.unique().tolist()) - {114}) for k in range(11)] for epoch in range(4)]
     assert max(shades[0] + shades[1]) > 2
     assert set(shades[2] + shades[3]) == {1}
@@ -132,7 +132,7 @@ def test_collate():
 
 
 def test_resume_gives_the_rest_of_the_epoch(samples):
-    data = dataset(samples, AugmentConfig(), seed=2)
+    data = dataset(samples, usual(), seed=2)
     whole = epochs(train_loader(data, batch_size=3, workers=0), 3)
     loader = train_loader(data, batch_size=3, workers=0)
     loader.sampler.resume_at(1, 2)

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 
+from yolo12edge.data.augment import default_augmentation
 from yolo12edge.errors import InputError
 from yolo12edge.nn import ModelConfig, build_model
-from yolo12edge.training.config import TrainConfig, augment_preset
+from yolo12edge.training.config import TrainConfig
 from yolo12edge.training.ema import WeightAverage
 from yolo12edge.training.lamb import Lamb
 from yolo12edge.training.optim import apply_step, build_optimizer, plan_run
@@ -202,7 +203,11 @@ def test_impossible_settings_are_refused(change: dict[str, Any]) -> None:
 
 def test_configuration_survives_its_file(tmp_path: Path) -> None:
     before = config(
-        augment=augment_preset("l"), lr=0.1, weights=Path("w.safetensors"), freeze=3, class_weights=(1.0, 2.0)
+        augment=default_augmentation("l", "segment"),
+        lr=0.1,
+        weights=Path("w.safetensors"),
+        freeze=3,
+        class_weights=(1.0, 2.0),
     )
     (tmp_path / "config.json").write_bytes(before.to_json())
     assert TrainConfig.of_run(tmp_path) == before

@@ -11,10 +11,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.augmentations import of_classes, usual
 from tests.task_data import make_dataset, make_picture
 from yolo12edge.data import form_segment
-from yolo12edge.data.augment import AugmentConfig, Picture, augmented_picture, flip, letterboxed_picture, random_affine
-from yolo12edge.data.augment_classify import centre_cropped_picture, cover
+from yolo12edge.data.augment import Augmentation, Picture
+from yolo12edge.data.augment.geometry import flip, random_affine
+from yolo12edge.data.augment.picture import letterboxed_picture
+from yolo12edge.data.augment.pipeline import augmented_picture
+from yolo12edge.data.augment.settings import Affine, Fliplr
+from yolo12edge.data.augment.whole import centre_cropped_picture, cover
 from yolo12edge.data.dataset import Dataset, read_dataset
 from yolo12edge.data.form_obb import FORM as OBB
 from yolo12edge.data.form_obb import Corners
@@ -34,7 +39,7 @@ from yolo12edge.preprocess import Preprocessor
 
 SIZE = 96
 MIRROR = (0, 3, 2, 1)
-WILD = AugmentConfig(degrees=60, shear=10, perspective=0.0005, hsv=(0, 0, 0), flipud=0.3, mosaic=0)
+WILD = Affine(degrees=60, shear=10, perspective=0.0005, scale=0.5, translate=0.1)
 
 
 def objects_of(task: str, index: int) -> Objects:
@@ -66,9 +71,9 @@ def colours(image: np.ndarray, class_id: int) -> np.ndarray:
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**6), index=st.integers(0, 7), mosaic=st.sampled_from([0, 1]))
 def test_polygons_stay_on_their_pixels(seed: int, index: int, mosaic: int) -> None:
-    config = AugmentConfig(degrees=40, shear=5, hsv=(0, 0, 0), flipud=0.3, mosaic=mosaic)
+    config = usual(degrees=40, shear=5, hsv=(0, 0, 0), flipud=0.3, mosaic=mosaic)
     rng = np.random.default_rng(seed)
-    image, objects = augmented_picture(load("segment"), index, count=8, size=SIZE, config=config, rng=rng)
+    image, objects = augmented_picture(load("segment"), index, count=8, size=SIZE, augmentation=config, rng=rng)
     rings = [[ring.astype(np.float64) for ring in each] for each in objects.part.rings]
     masks = Masks.of_polygons(rings, (SIZE, SIZE)).full()
     kernel = np.ones((3, 3), np.uint8)
@@ -130,7 +135,7 @@ def test_flip_twice_is_nothing(task: str, horizontal: bool, vertical: bool) -> N
 def test_perspective_is_no_mirror() -> None:
     points = np.concatenate([np.random.default_rng(0).uniform(100, 500, (1, 4, 2)), np.full((1, 4, 1), 2)], axis=2)
     known, plain = (Keypoints(points.astype(np.float32), mirror) for mirror in (MIRROR, ()))
-    config = AugmentConfig(perspective=0.001, scale=0.9, degrees=180, shear=44)
+    config = Affine(perspective=0.001, scale=0.9, degrees=180, shear=44)
     for seed in range(200):
         matrix = random_affine(config, np.random.default_rng(seed), canvas=640, size=640)
         np.testing.assert_array_equal(known.map(matrix).points, plain.map(matrix).points)
@@ -202,7 +207,7 @@ def test_no_more_masks_than_can_be_numbered(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_strongest_geometry_neither_mirrors_nor_passes_the_camera() -> None:
-    config = AugmentConfig(shear=44, perspective=0.001, degrees=180, scale=0.9)
+    config = Affine(shear=44, perspective=0.001, degrees=180, scale=0.9)
     for size in (96, 1024):
         reach = 0.75 * 2 * size
         points = np.array([[size + x, size + y, 1] for x in (-reach, reach) for y in (-reach, reach)])
@@ -211,7 +216,7 @@ def test_the_strongest_geometry_neither_mirrors_nor_passes_the_camera() -> None:
             assert (points @ matrix[2] > 0.05).all()
             assert np.linalg.det(matrix) > 0
     with pytest.raises(InputError, match="shear"):
-        AugmentConfig(shear=50)
+        Affine(shear=50)
 
 
 def test_a_strip_does_not_fill_the_memory() -> None:
@@ -235,7 +240,8 @@ def pictures(dataset: Dataset, split: str = "train", **options: object) -> Pictu
 @pytest.mark.parametrize("task", TASKS)
 def test_batches_of_every_task(task: str, tmp_path: Path) -> None:
     dataset = read_dataset(make_dataset(task, tmp_path))
-    data = pictures(dataset, augment=AugmentConfig(mixup=0.3, degrees=10), seed=3)
+    strength = of_classes(erasing=0.5) if task == "classify" else usual(mixup=0.3, degrees=10)
+    data = pictures(dataset, augment=strength, seed=3)
     loader = train_loader(data, batch_size=4, workers=0)
     (first, second) = list(loader)
     assert first.images.shape == (4, 3, SIZE, SIZE)
@@ -290,7 +296,7 @@ def test_oriented_boxes_of_validation_are_where_the_letterbox_puts_them(tmp_path
 def test_unknown_mirror_images_are_never_made(tmp_path: Path) -> None:
     dataset = read_dataset(make_dataset("pose", tmp_path, images=2))
     samples = dataset.samples("train")
-    still = AugmentConfig(mosaic=0, scale=0, translate=0, hsv=(0, 0, 0), fliplr=1)
+    still = Augmentation(fliplr=Fliplr(p=1))
     unknown = KeypointSpec(count=4, dimensions=3)
     plain, mirrored = (
         PictureDataset(samples, image_size=SIZE, task="pose", keypoints=spec, augment=still)[0]
@@ -313,18 +319,18 @@ def test_pictures_of_several_classes_and_none() -> None:
 
 def test_classified_pictures_are_cropped_flipped_and_erased(tmp_path: Path) -> None:
     dataset = read_dataset(make_dataset("classify", tmp_path, images=2))
-    whole = AugmentConfig(crop=1.0, erasing=0, hsv=(0, 0, 0), fliplr=0)
+    whole = of_classes(crop=1.0)
 
-    def image(config: AugmentConfig, epoch: int = 0) -> np.ndarray:
+    def image(config: Augmentation, epoch: int = 0) -> np.ndarray:
         return pictures(dataset, augment=config)[epoch, 0].image.numpy()
 
-    plain = image(AugmentConfig(crop=0.25, erasing=0, hsv=(0, 0, 0), fliplr=0))
-    mirrored = image(AugmentConfig(crop=0.25, erasing=0, hsv=(0, 0, 0), fliplr=1))
+    plain = image(of_classes())
+    mirrored = image(of_classes(fliplr=1))
     np.testing.assert_array_equal(plain, mirrored[:, :, ::-1])
-    assert (plain != image(AugmentConfig(crop=0.25, erasing=0, hsv=(0, 0, 0), fliplr=0), epoch=1)).any()
+    assert (plain != image(of_classes(), epoch=1)).any()
     shares = []
     for epoch in range(20):
-        grey = (image(AugmentConfig(crop=1.0, erasing=1, hsv=(0, 0, 0), fliplr=0), epoch) == 114).all(axis=0)
+        grey = (image(of_classes(crop=1.0, erasing=1), epoch) == 114).all(axis=0)
         kept = (image(whole, epoch) == 114).all(axis=0)
         shares.append(float(grey.mean() - kept.mean()))
     assert 0.015 < min(shares) < max(shares) < 0.35

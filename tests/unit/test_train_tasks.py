@@ -16,6 +16,7 @@ from tests.task_data import CLASS_NAMES, make_dataset
 from yolo12edge.checkpoint import Checkpoint
 from yolo12edge.data.dataset import read_dataset
 from yolo12edge.data.loader import Batch, Item, PictureDataset, collate
+from yolo12edge.data.preview import as_detections, numbered_masks
 from yolo12edge.errors import InputError
 from yolo12edge.manifest import TASKS, Task
 from yolo12edge.nn import ModelConfig, build_model
@@ -23,7 +24,7 @@ from yolo12edge.training import EpochRecord, TrainConfig, train
 from yolo12edge.training.losses import LOSSES, LossSettings
 from yolo12edge.training.module import TrainingModule, images_to_float
 from yolo12edge.training.optim import build_optimizer, plan_run
-from yolo12edge.training.samples import as_detections, draw_training_samples, numbered_masks
+from yolo12edge.training.samples import draw_training_samples
 from yolo12edge.training.trainer import TrainResult
 from yolo12edge.training.transfer import Transfer, transfer_weights
 from yolo12edge.training.validation import Validation
@@ -164,9 +165,18 @@ def test_weights_of_one_task_start_another(runs: dict[Task, Run]) -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_drawn_labels_are_those_of_the_picture(data: dict[Task, Path], task: Task) -> None:
     dataset = read_dataset(data[task])
-    item = PictureDataset(dataset.samples("train"), image_size=64, task=task, keypoints=dataset.keypoints)[0, 1]
-    shown = as_detections(item, dataset)
-    assert len(shown) == len(item.class_id)
+    pictures = PictureDataset(dataset.samples("train"), image_size=64, task=task, keypoints=dataset.keypoints)
+    item = pictures[0, 1]
+    shown = as_detections(pictures.picture(0, 1), dataset, 5)
+    assert shown.class_id.tolist() == item.class_id.tolist()
+    np.testing.assert_array_equal(shown.xyxy, 5 * item.boxes.numpy())
+    if shown.mask is not None and item.masks is not None:
+        numbers = item.masks.numpy().repeat(20, 0).repeat(20, 1)
+        np.testing.assert_array_equal(shown.mask.full(), numbers == np.arange(1, len(shown) + 1)[:, None, None])
+    if shown.keypoints is not None and item.keypoints is not None:
+        np.testing.assert_allclose(shown.keypoints, item.keypoints.numpy() * (5, 5, 0.5))
+    if shown.obb is not None and item.obb is not None:
+        np.testing.assert_allclose(shown.obb, item.obb.numpy() * (5, 5, 5, 5, 1))
     held = {name for name in ("mask", "keypoints", "obb", "probs") if getattr(shown, name) is not None}
     own: dict[Task, set[str]] = {"segment": {"mask"}, "pose": {"keypoints"}, "obb": {"obb"}, "classify": {"probs"}}
     assert held == own.get(task, set())

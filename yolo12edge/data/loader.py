@@ -21,12 +21,11 @@ from ..errors import InputError
 from ..imaging.images import read_image
 from ..keypoints import KeypointSpec
 from ..manifest import Task
-from .augment import AugmentConfig, Picture
+from .augment import Augmentation, Picture
 from .batch import Batch, Item, collate
 from .cache import Cache, kept_pictures
 from .forms import FORMS
-from .objects import Objects, scaling
-from .pipelines import PIPELINES
+from .pipelines import PIPELINES, labelled_picture, possible_augmentation
 
 if TYPE_CHECKING:
     from .dataset import Sample
@@ -69,7 +68,7 @@ class PictureDataset(Dataset[Item]):
         image_size: int,
         task: Task = "detect",
         keypoints: KeypointSpec | None = None,
-        augment: AugmentConfig | None = None,
+        augment: Augmentation | None = None,
         seed: int = 0,
         cache: Cache = "auto",
         close_mosaic_from: int | None = None,
@@ -82,8 +81,8 @@ class PictureDataset(Dataset[Item]):
             raise InputError(f"seed is {seed}", expected="0 or more")
         if task == "pose" and keypoints is None:
             raise InputError("the keypoints of the pictures are not given", expected="those of the dataset")
-        if augment is not None and keypoints is not None and not keypoints.flip:
-            augment = augment.without_flips()
+        if augment is not None:
+            augment = possible_augmentation(augment, task, keypoints)
         self.samples = list(samples)
         self.image_size = image_size
         self.task = task
@@ -114,7 +113,7 @@ class PictureDataset(Dataset[Item]):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         if not 0 <= index < len(self):
             raise IndexError(f"index {index} of a dataset of {len(self)} pictures")
-        picture = self._picture((epoch, index), self._load)
+        picture = self.picture(epoch, index)
         targets = self._form.targets(picture.labels, self.image_size)
         return Item(
             torch.from_numpy(np.ascontiguousarray(picture.image.transpose(2, 0, 1))),
@@ -122,6 +121,10 @@ class PictureDataset(Dataset[Item]):
             torch.from_numpy(picture.labels.boxes.astype(np.float32)),
             **{name: torch.from_numpy(array) for name, array in targets.items()},
         )
+
+    def picture(self, epoch: int, index: int) -> Picture:
+        """Return the picture of an epoch and an index, as the network gets it, with all that is labelled in it."""
+        return self._picture((epoch, index), self._load)
 
     def _picture(self, key: tuple[int, int], load: Callable[[int], Picture]) -> Picture:
         epoch, index = key
@@ -133,16 +136,14 @@ class PictureDataset(Dataset[Item]):
             index,
             count=len(self),
             size=self.image_size,
-            config=self.augment.without_mosaic() if closed else self.augment,
+            augmentation=self.augment.without_mixing() if closed else self.augment,
             rng=np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key)),
         )
 
     def _load(self, index: int) -> Picture:
         sample = self.samples[index]
         image = (self._kept or self._read)(index)
-        height, width = image.shape[:2]
-        part = None if self._form.field is None else self._form.part(getattr(sample, self._form.field), self.keypoints)
-        return Picture(image, Objects(sample.class_id, sample.boxes, part).transform(scaling(width, height)))
+        return labelled_picture(image, sample, self.task, self.keypoints)
 
     def sources(self, key: tuple[int, int]) -> list[Path]:
         """Return the files of the pictures that make up the picture of ``(epoch, index)``, itself first."""

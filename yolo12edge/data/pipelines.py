@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from ..imaging.letterbox import plan_letterbox
+from ..keypoints import KeypointSpec
 from ..manifest import Task
-from .augment import Picture, augmented_picture, letterboxed_picture
-from .augment_classify import centre_cropped_picture, cover, cropped_picture
-from .objects import Objects
+from .augment.picture import Image, Picture, letterboxed_picture
+from .augment.pipeline import augmented_picture, augmented_whole_picture
+from .augment.settings import Augmentation
+from .augment.whole import NOTHING, centre_cropped_picture, cover
+from .forms import FORMS
+from .objects import Objects, scaling
 
-__all__ = ["PIPELINES", "Pipeline"]
+if TYPE_CHECKING:
+    from .dataset import Sample
 
-Image = npt.NDArray[np.uint8]
+__all__ = ["PIPELINES", "Pipeline", "labelled_picture", "possible_augmentation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +54,12 @@ def fit(image: Image, size: int) -> Image:
 
 def middle(image: Image, size: int) -> Image:
     """Cut out and resize the middle of a picture."""
-    none = Objects(np.zeros(0, np.int64), np.zeros((0, 4), np.float32))
-    return centre_cropped_picture(Picture(image, none), size=size).image
+    return centre_cropped_picture(Picture(image, NOTHING), size=size).image
 
 
 PLACED = Pipeline(fit, fit, 1.0, augmented_picture, letterboxed_picture)
 """Pictures of objects that are somewhere: letterboxed."""
-WHOLE = Pipeline(cover, middle, 16 / 9, cropped_picture, centre_cropped_picture)
+WHOLE = Pipeline(cover, middle, 16 / 9, augmented_whole_picture, centre_cropped_picture)
 """Pictures that have classes as a whole: cropped."""
 
 PIPELINES: dict[Task, Pipeline] = {
@@ -65,3 +69,21 @@ PIPELINES: dict[Task, Pipeline] = {
     "pose": PLACED,
     "obb": PLACED,
 }
+
+
+def labelled_picture(image: Image, sample: Sample, task: Task, keypoints: KeypointSpec | None) -> Picture:
+    """Return an image of a sample, RGB and of any size, with the sample's labels in its pixels."""
+    form = FORMS[task]
+    height, width = image.shape[:2]
+    part = None if form.field is None else form.part(getattr(sample, form.field), keypoints)
+    return Picture(image, Objects(sample.class_id, sample.boxes, part).transform(scaling(width, height)))
+
+
+def possible_augmentation(augmentation: Augmentation, task: Task, keypoints: KeypointSpec | None) -> Augmentation:
+    """Check an augmentation, and take flips away where the mirror images of keypoints are not known.
+
+    Raises:
+        InputError: If the task cannot have an operation.
+    """
+    augmentation.check(task)
+    return augmentation.without_flips() if keypoints is not None and not keypoints.flip else augmentation

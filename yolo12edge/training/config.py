@@ -9,13 +9,13 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
-from ..data.augment import AugmentConfig
+from ..data.augment import Augmentation, default_augmentation
 from ..errors import InputError
 from ..manifest import TASKS, Task
 from ..nn.config import SCALES, VARIANTS
 from .losses.common import LossGains
 
-__all__ = ["CONFIG_NAME", "TrainConfig", "augment_preset"]
+__all__ = ["CONFIG_NAME", "TrainConfig"]
 
 CONFIG_NAME = "config.json"
 
@@ -24,15 +24,6 @@ Schedule = Literal["linear", "cosine", "one-cycle", "cyclical", "step", "exponen
 Cache = Literal["auto", "ram", "disk", "none"]
 RISING = ("one-cycle", "cyclical")
 """Schedules whose learning rate rises by itself before it falls."""
-
-# Recipe by scale: affine zoom and mixup grow with the model, which would overfit otherwise.
-_ZOOM = {"n": 0.5, "s": 0.9, "m": 0.9, "l": 0.9, "x": 0.9}
-_MIXUP = {"n": 0.0, "s": 0.05, "m": 0.15, "l": 0.15, "x": 0.2}
-
-
-def augment_preset(scale: str) -> AugmentConfig:
-    """Return the published augmentation strength of a model scale."""
-    return AugmentConfig(scale=_ZOOM[scale], mixup=_MIXUP[scale])
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +68,7 @@ class TrainConfig:
         label_smoothing: Share of the truth that is spread over all classes; classify only.
         dropout: Share of feature maps that is dropped, as a whole each, in training.
         dropblock: Share of the area of feature maps that is dropped, in blocks, in training.
-        augment: Augmentation; None means the preset of the scale.
+        augment: What training pictures go through; None means the published recipe of the scale.
         seed: Seed of initialisation, order and augmentation; the same seed gives the same run on the same machine.
         workers: Loader processes.
         cache: Where decoded, resized pictures are kept: ``ram``, ``disk`` or nowhere (``none``); ``auto`` is memory
@@ -126,7 +117,7 @@ class TrainConfig:
     label_smoothing: float = 0.0
     dropout: float = 0.0
     dropblock: float = 0.0
-    augment: AugmentConfig | None = None
+    augment: Augmentation | None = None
     seed: int = 0
     workers: int = 2
     cache: Cache = "auto"
@@ -241,9 +232,11 @@ class TrainConfig:
         return tuple(range(max(64, self.image_size - reach), self.image_size + reach + 1, 32))
 
     @property
-    def augmentation(self) -> AugmentConfig:
+    def augmentation(self) -> Augmentation:
         """The augmentation that is used."""
-        return self.augment or augment_preset(self.scale)
+        if self.augment is not None:
+            return self.augment
+        return default_augmentation(self.scale, self.task or "detect")
 
     def to_json(self) -> bytes:
         """Return the configuration as indented JSON."""

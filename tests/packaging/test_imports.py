@@ -77,6 +77,7 @@ TORCH_MODULES = {
     "yolo12edge.exporters.onnx_blocks",
     "yolo12edge.exporters.onnx_heads",
     "yolo12edge.exporters.onnx_network",
+    "yolo12edge.exporters.quantized_network",
 }
 TORCH_PACKAGES = ("yolo12edge.nn.", "yolo12edge.training.")
 TORCH_ENGINES = {"lightning", "safetensors", "torch"}

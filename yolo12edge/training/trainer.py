@@ -17,15 +17,18 @@ import torch
 
 from ..checkpoint import Checkpoint, meta_of
 from ..data.dataset import Dataset, Sample, read_dataset
-from ..data.loader import PictureDataset, train_loader, val_loader
+from ..data.loader import EpochSampler, PictureDataset, train_loader, val_loader
 from ..errors import BackendError, DatasetError, InputError
 from ..files import atomic_file
 from .config import TrainConfig
-from .losses import LOSSES, LossSettings
 from .module import TrainingModule
+from .objective import make_objective
 from .optim import Plan, plan_run
+from .processes import other_processes, placed, strategy_of
+from .quantization import Int8Form, in_form
 from .run import EpochRecord, RunFiles, RunWriter
 from .samples import draw_training_samples
+from .shared_norm import share_norms
 from .transfer import Transfer, freeze, make_network
 from .validation import Validation
 
@@ -56,6 +59,7 @@ class TrainResult:
 def train(
     config: TrainConfig,
     *,
+    form: Int8Form | None = None,
     on_start: Callable[[Plan, Transfer | None], None] | None = None,
     on_step: Callable[[int, int, int], None] | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
@@ -66,6 +70,7 @@ def train(
 
     Args:
         config: The run.
+        form: The INT8 form to train in; None for ordinary training.
         on_start: Called before the first step with the plan and what came from ``config.weights``.
         on_step: Called after each step with epoch, step within it, and steps of the epoch, from 1.
         on_epoch: Called after each epoch.
@@ -76,26 +81,33 @@ def train(
         CheckpointError: If ``config.weights`` does not fit.
         BackendError: If the device or precision is not to be had.
     """
+    config, place = placed(config)
     files = RunFiles(config.out)
-    held = [path for path in (files.config, files.state, files.best, files.last, files.results) if path.exists()]
-    if held:
-        raise InputError(
-            f"{config.out} holds another run or a file that this one would replace: {held[0].name}",
-            remedy=f"choose another directory, or continue that run with --resume {config.out}",
-        )
-    try:
-        config.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"the folder {config.out} cannot be made: {error.strerror}") from error
+    if place.rank == 0:  # the others write nothing
+        _make_folder(files)
     # Absolute, so that the run can be resumed from anywhere.
     weights = None if config.weights is None else config.weights.absolute()
     config = replace(config, data=config.data.absolute(), weights=weights)
-    return _run(config, files, None, on_start, on_step, on_epoch)
+    return _run(config, files, None, form, on_start, on_step, on_epoch)
+
+
+def _make_folder(files: RunFiles) -> None:
+    held = [path for path in (files.config, files.state, files.best, files.last, files.results) if path.exists()]
+    if held:
+        raise InputError(
+            f"{files.root} holds another run or a file that this one would replace: {held[0].name}",
+            remedy=f"choose another directory, or continue that run with --resume {files.root}",
+        )
+    try:
+        files.root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {files.root} cannot be made: {error.strerror}") from error
 
 
 def resume(
     root: Path,
     *,
+    form: Int8Form | None = None,
     on_start: Callable[[Plan, Transfer | None], None] | None = None,
     on_step: Callable[[int, int, int], None] | None = None,
     on_epoch: Callable[[EpochRecord], None] | None = None,
@@ -104,6 +116,7 @@ def resume(
 
     Args:
         root: The run's directory.
+        form: As in ``train``.
         on_start: As in ``train``.
         on_step: As in ``train``.
         on_epoch: As in ``train``.
@@ -117,17 +130,19 @@ def resume(
         raise InputError(
             f"{root} ended before its first epoch did", remedy="delete the directory and start the run again"
         )
-    return _run(replace(config, out=root), files, files.state, on_start, on_step, on_epoch)
+    return _run(replace(config, out=root), files, files.state, form, on_start, on_step, on_epoch)
 
 
 def _run(
     config: TrainConfig,
     files: RunFiles,
     state: Path | None,
+    form: Int8Form | None,
     on_start: Callable[[Plan, Transfer | None], None] | None,
     on_step: Callable[[int, int, int], None] | None,
     on_epoch: Callable[[EpochRecord], None] | None,
 ) -> TrainResult:
+    config, place = placed(config)
     accelerator, precision = choose_device(config)
     dataset = read_dataset(config.data, task=config.task)
     config = replace(config, task=dataset.task)
@@ -139,20 +154,24 @@ def _run(
     start = files.last if state is not None else config.weights
     origin = None if start is None else Checkpoint.load(start)
     network, transfer = make_network(config, dataset, origin)
+    network = in_form(network, form, resumed=None if state is None else origin)
     if config.freeze is not None and origin is None:
         raise InputError(
             f"freeze is {config.freeze} and there are no weights to keep", remedy="pass --weights, or leave freeze out"
         )
     frozen = [] if config.freeze is None else freeze(network, config.freeze)
     weights_license = None if origin is None else origin.meta.weights_license  # fine-tuned weights keep theirs
-    settings = LossSettings(config.gains, dataset.keypoints, dataset.multi_label, config.label_smoothing)
-    validating = Validation(dataset, scored, image_size=config.image_size)
-    loss = LOSSES[dataset.task](settings)
-    if config.label_smoothing and not loss.smooths:
-        raise InputError(
-            f"label_smoothing is {config.label_smoothing} and the task is {dataset.task}",
-            expected="0: its targets are soft by themselves; classify alone smooths labels",
-        )
+    turns = EpochSampler(
+        len(scored),
+        batch_size=validation_batch(config, len(scored)),
+        shuffle=False,
+        rank=place.rank,
+        world_size=place.processes,
+    )
+    validating = Validation(dataset, scored, image_size=config.image_size, order=[index for _, index in turns])
+    if config.sync_bn:
+        share_norms(network)
+    loss = make_objective(config, dataset, samples)
     module = TrainingModule(network, plan, loss, validating, frozen=frozen)
     of_task: dict[str, Any] = {"task": dataset.task, "keypoints": dataset.keypoints, "seed": config.seed}
     training = PictureDataset(
@@ -174,20 +193,24 @@ def _run(
             source="trained",
             weights_license=weights_license,
             training={**summary, "epochs": config.epochs, "batch": config.batch, "seed": config.seed},
+            int8=None if form is None else form.facts,
         ),
         on_step=on_step,
         on_epoch=on_epoch,
     )
-    with atomic_file(files.config) as temporary:
-        temporary.write_bytes(config.to_json())
-    draw_training_samples(training, dataset, files.samples)
-    if on_start is not None:
-        on_start(plan, None if state is not None else transfer)
-    with quiet_lightning():
+    if place.rank == 0:
+        with atomic_file(files.config) as temporary:
+            temporary.write_bytes(config.to_json())
+        draw_training_samples(training, dataset, files.samples)
+        if on_start is not None:
+            on_start(plan, None if state is not None else transfer)
+    with other_processes(files.root, place, resumed=state is not None), quiet_lightning():
         trainer = L.Trainer(
             max_epochs=config.epochs,
             accelerator=accelerator,
-            devices=1,
+            devices=config.devices,
+            num_nodes=config.nodes,
+            strategy=strategy_of(place),
             precision=precision,  # type: ignore[arg-type]
             callbacks=[writer],
             logger=L.pytorch.loggers.TensorBoardLogger(config.out, name="tensorboard", version=""),
@@ -198,7 +221,8 @@ def _run(
             use_distributed_sampler=False,
             default_root_dir=config.out,
         )
-        loader = train_loader(training, batch_size=config.batch, workers=config.workers, pin=pin)
+        ranks: dict[str, Any] = {"rank": place.rank, "world_size": place.processes, "pin": pin}
+        loader = train_loader(training, batch_size=config.batch // place.processes, workers=config.workers, **ranks)
         if state is not None:
             # Lightning starts the first iterator before it tells the sampler the epoch.
             loader.sampler.set_epoch(torch.load(state, weights_only=True, mmap=True)["epoch"] + 1)  # type: ignore[attr-defined]
@@ -206,7 +230,7 @@ def _run(
             trainer.fit(
                 module,
                 loader,
-                val_loader(validation, batch_size=config.batch, workers=0, pin=pin),
+                val_loader(validation, batch_size=turns.batch_size, workers=0, **ranks),
                 ckpt_path=state,
                 weights_only=True,
             )
@@ -223,6 +247,22 @@ def _labelled(dataset: Dataset, split: str) -> list[Sample]:
     return samples
 
 
+def validation_batch(config: TrainConfig, images: int) -> int:
+    """Return the pictures of a batch of validation, so small that each process has one.
+
+    Raises:
+        DatasetError: If there are more processes than pictures.
+    """
+    processes = config.devices * config.nodes
+    if images < processes:
+        raise DatasetError(
+            f"there are {images} images to validate with and {processes} processes",
+            expected="an image for each",
+            remedy="train with fewer devices, or validate with more images",
+        )
+    return min(config.batch, images // processes)
+
+
 def choose_device(config: TrainConfig) -> tuple[str, str]:
     """Return Lightning's names of the accelerator and the precision that the run asks for.
 
@@ -236,6 +276,11 @@ def choose_device(config: TrainConfig) -> tuple[str, str]:
     if not present[device]:
         have = ", ".join(name for name, there in present.items() if there)
         raise BackendError(f"device {device!r} is not to be had here", expected=f"one of {have}")
+    if device == "cuda" and config.devices > torch.cuda.device_count():
+        raise BackendError(
+            f"{config.devices} devices are asked for and this machine has {torch.cuda.device_count()}",
+            remedy="ask for as many as there are",
+        )
     precision: str = config.precision
     if precision == "auto":
         precision = "fp32"

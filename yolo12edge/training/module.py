@@ -17,6 +17,7 @@ from .collectives import process_count, sum_of_all
 from .ema import WeightAverage
 from .losses import Parts, TaskLoss
 from .optim import Plan, apply_step, build_optimizer
+from .regularisation import Regulariser
 from .validation import Validation
 
 __all__ = ["LossMean", "TrainingModule"]
@@ -77,6 +78,8 @@ class TrainingModule(L.LightningModule):
         self.validation = validation
         self.average = WeightAverage(network, plan.total_updates)
         self._frozen = tuple(frozen)
+        config = plan.config  # after the average is made: what is averaged drops nothing
+        self._regulariser = Regulariser(network, dropout=config.dropout, dropblock=config.dropblock, seed=config.seed)
         self.train_loss = LossMean(loss.parts)
         self.val_loss = LossMean(loss.parts)
         self.metrics: Metrics | None = None
@@ -105,8 +108,10 @@ class TrainingModule(L.LightningModule):
         """
         optimizer = self.optimizers()
         assert isinstance(optimizer, L.pytorch.core.optimizer.LightningOptimizer)
-        step = self.plan.at(self.current_epoch * self.plan.steps_per_epoch + batch_idx)
+        number, per_epoch = self.current_epoch * self.plan.steps_per_epoch + batch_idx, self.plan.steps_per_epoch
+        step = self.plan.at(number)
         apply_step(optimizer.optimizer, step)
+        self._regulariser.start_step(number, self.plan.config.epochs * per_epoch, self.global_rank)
         parts = self.loss(self.network(images_to_float(batch.images)), batch)
         self.train_loss.add(parts, len(batch.images))
         total = torch.stack([parts[name] for name in self.loss.parts]).sum()

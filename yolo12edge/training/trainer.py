@@ -171,7 +171,7 @@ def _run(
     validating = Validation(dataset, scored, image_size=config.image_size, order=[index for _, index in turns])
     if config.sync_bn:
         share_norms(network)
-    loss = make_objective(config, dataset, samples)
+    loss = make_objective(config, dataset, samples, network.config)
     module = TrainingModule(network, plan, loss, validating, frozen=frozen)
     of_task: dict[str, Any] = {"task": dataset.task, "keypoints": dataset.keypoints, "seed": config.seed}
     training = PictureDataset(

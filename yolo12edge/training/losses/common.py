@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -67,20 +67,21 @@ class LossSettings:
 
 
 class TaskLoss(Protocol):
-    """The loss of one task.
-
-    Attributes:
-        summed: Whether the recipe's learning rates are made for the sum over a step's images; else for their mean.
-        uses: Which of the settings that not every loss can do something with it can: ``iou``, ``label_smoothing``,
-            ``gains.f1``.
-    """
-
-    summed: ClassVar[bool]
-    uses: ClassVar[frozenset[str]]
+    """The loss of one task."""
 
     @property
     def parts(self) -> tuple[str, ...]:
         """Names of what it returns, in a fixed order."""
+        ...
+
+    @property
+    def summed(self) -> bool:
+        """Whether the recipe's learning rates are made for the sum over a step's images; else for their mean."""
+        ...
+
+    @property
+    def uses(self) -> frozenset[str]:
+        """Which of ``iou``, ``label_smoothing`` and ``gains.f1``, which not every loss has a use for, it can use."""
         ...
 
     def __call__(self, output: Any, batch: Batch) -> Parts:

@@ -242,12 +242,13 @@ def _synthetic(description: Description, dataset: Dataset, path: Path, root: Pat
     """Return which of the pictures are said to be made."""
     if not description.synthetic:
         return frozenset()
-    made = frozenset(_find_images(description.synthetic, root, path, "synthetic", {}))
-    strangers = made.difference(*dataset.splits.values())
+    images = {image.resolve(): image for several in dataset.splits.values() for image in several}
+    made = {image.resolve(): image for image in _find_images(description.synthetic, root, path, "synthetic", {})}
+    strangers = [image for place, image in made.items() if place not in images]
     if strangers or not made:
         what = f"{min(strangers)}, which is in no split" if strangers else "no picture"
         raise DatasetError(f"{path}: `synthetic` names {what}", expected="pictures of the dataset's splits")
-    return made
+    return frozenset(images[place] for place in made)
 
 
 def _located(description: Description, task: Task, path: Path, root: Path) -> Dataset:

@@ -70,7 +70,7 @@ def _number(value: float) -> str:
 
 
 def _box(sample: Sample, index: int, keypoints: KeypointSpec | None) -> Values:
-    return xywh_from_xyxy(sample.boxes[index : index + 1].astype(np.float64)).ravel()
+    return np.asarray(xywh_from_xyxy(sample.boxes[index : index + 1].astype(np.float64)).ravel())
 
 
 def _outline(sample: Sample, index: int, keypoints: KeypointSpec | None) -> Values:
@@ -86,7 +86,7 @@ def _pose(sample: Sample, index: int, keypoints: KeypointSpec | None) -> Values:
 
 def _corners(sample: Sample, index: int, keypoints: KeypointSpec | None) -> Values:
     assert sample.corners is not None
-    return sample.corners[index].ravel()
+    return np.asarray(sample.corners[index].ravel())
 
 
 _VALUES: dict[Task, Callable[[Sample, int, KeypointSpec | None], Values]] = {
@@ -102,8 +102,8 @@ def joined_rings(rings: Sequence[Values]) -> Values:
 
     Each further ring is entered from the nearest point of what there is, gone round, and left the same way.
     """
-    joined, *others = (np.asarray(ring) for ring in rings)
-    for ring in others:
+    joined: Values = np.asarray(rings[0])
+    for ring in rings[1:]:
         distances = np.square(joined[:, None] - ring[None]).sum(axis=2)
         leave, enter = np.unravel_index(int(distances.argmin()), distances.shape)
         around = np.roll(ring, -int(enter), axis=0)

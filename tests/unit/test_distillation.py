@@ -12,16 +12,20 @@ from torch import Tensor
 from tests.task_data import CLASS_NAMES, make_dataset
 from yolo12edge.checkpoint import Checkpoint, meta_of
 from yolo12edge.data.dataset import read_dataset
-from yolo12edge.data.loader import PictureDataset, collate
-from yolo12edge.errors import CheckpointError
+from yolo12edge.data.loader import Batch, PictureDataset, collate
+from yolo12edge.errors import CheckpointError, InputError
 from yolo12edge.keypoints import KeypointSpec
 from yolo12edge.manifest import TASKS, Task
 from yolo12edge.nn import YOLO12, ModelConfig, build_model
-from yolo12edge.training import TrainConfig, train
+from yolo12edge.training import EpochRecord, TrainConfig, resume, train
 from yolo12edge.training.distillation import IMITATIONS, Taught, load_teacher
 from yolo12edge.training.losses import LossSettings, make_loss
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")
+
+
+class _PowerCutError(Exception):
+    pass
 
 
 def network(task: Task, *, scale: str = "n", seed: int = 0, classes: int = 2) -> YOLO12:
@@ -82,8 +86,6 @@ def test_teacher_of_another_scale_teaches_and_its_classes_go_by_name() -> None:
         seen.append(said)
         return said.sum()
 
-    from yolo12edge.data.loader import Batch
-
     images = torch.randint(0, 255, (2, 3, 64, 64), dtype=torch.uint8)
     batch = Batch(images, torch.tensor([0, 1]), torch.tensor([0, 1]), torch.zeros(2, 4))
     settings = LossSettings()
@@ -97,6 +99,11 @@ def test_teacher_of_another_scale_teaches_and_its_classes_go_by_name() -> None:
 def test_teacher_of_something_else_is_refused(task: Task, names: tuple[str, ...], fact: str) -> None:
     with pytest.raises(CheckpointError, match=f"the teacher's {fact}"):
         load_teacher(checkpoint(network(task), names), ModelConfig(num_classes=2), CLASS_NAMES)
+
+
+def test_weight_of_a_teacher_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no teacher"):
+        TrainConfig(data=tmp_path, out=tmp_path, distill=2.0)
 
 
 def test_run_with_a_teacher_and_dropout_goes_on_as_it_would_have(tmp_path: Path) -> None:
@@ -114,18 +121,13 @@ def test_run_with_a_teacher_and_dropout_goes_on_as_it_would_have(tmp_path: Path)
         dropout=0.2,
         dropblock=0.1,
     )
-    from yolo12edge.training import EpochRecord, resume
-
     whole = train(config)
     assert "train/distill" in whole.files.results.read_text()
 
-    class PowerCutError(Exception):
-        pass
-
     def cut(record: EpochRecord) -> None:
-        raise PowerCutError
+        raise _PowerCutError
 
-    with pytest.raises(PowerCutError):
+    with pytest.raises(_PowerCutError):
         train(replace(config, out=tmp_path / "cut"), on_epoch=cut)
     resumed = resume(tmp_path / "cut")
     first, second = (Checkpoint.load(run.files.last).tensors for run in (whole, resumed))

@@ -101,11 +101,14 @@ def test_nothing_left_to_train_is_refused() -> None:
         freeze(network, 10)
 
 
+def test_freezing_what_is_not_taken_over_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no weights to keep"):
+        TrainConfig(data=tmp_path, out=tmp_path, freeze="backbone")
+
+
 def test_frozen_layers_of_a_run_come_out_as_they_went_in(tmp_path: Path) -> None:
     data = make_dataset("detect", tmp_path / "data", images=4)
     config = TrainConfig(data=data, out=tmp_path / "run", epochs=2, batch=2, image_size=64, workers=0, device="cpu")
-    with pytest.raises(InputError, match="no weights to keep"):
-        train(replace(config, freeze="backbone"))
     model = ModelConfig(num_classes=2)
     start = Checkpoint(
         meta_of(

@@ -200,6 +200,12 @@ class TrainConfig:
 
     def _check_together(self) -> None:
         """Refuse settings that contradict each other."""
+        if self.freeze is not None and self.weights is None:
+            raise InputError(
+                f"freeze is {self.freeze} and there are no weights to keep", remedy="name weights, or leave freeze out"
+            )
+        if self.distill != 1 and self.teacher is None:
+            raise InputError(f"distill is {self.distill} and there is no teacher", remedy="name one, or leave it out")
         if self.multi_scale and len(self.sides) == 1:
             raise InputError(
                 f"multi_scale is {self.multi_scale} and image_size is {self.image_size}: no other side is in reach",

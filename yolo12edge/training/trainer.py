@@ -86,8 +86,8 @@ def train(
     if place.rank == 0:  # the others write nothing
         _make_folder(files)
     # Absolute, so that the run can be resumed from anywhere.
-    weights = None if config.weights is None else config.weights.absolute()
-    config = replace(config, data=config.data.absolute(), weights=weights)
+    weights, teacher = (path and path.absolute() for path in (config.weights, config.teacher))
+    config = replace(config, data=config.data.absolute(), weights=weights, teacher=teacher)
     return _run(config, files, None, form, on_start, on_step, on_epoch)
 
 
@@ -155,10 +155,6 @@ def _run(
     origin = None if start is None else Checkpoint.load(start)
     network, transfer = make_network(config, dataset, origin)
     network = in_form(network, form, resumed=None if state is None else origin)
-    if config.freeze is not None and origin is None:
-        raise InputError(
-            f"freeze is {config.freeze} and there are no weights to keep", remedy="pass --weights, or leave freeze out"
-        )
     frozen = [] if config.freeze is None else freeze(network, config.freeze)
     weights_license = None if origin is None else origin.meta.weights_license  # fine-tuned weights keep theirs
     turns = EpochSampler(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import errno
 import math
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -202,6 +204,17 @@ def test_every_method_teaches_the_backbone(config: PretrainConfig, method: str) 
     assert picture.std() > 10
 
 
+def test_loss_falls_where_there_is_something_to_learn(config: PretrainConfig, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    sky = np.linspace(200, 0, 64).repeat(64).reshape(64, 64, 1)  # bright above, dark below
+    for index in range(12):
+        cv2.imwrite(str(folder / f"{index:02}.png"), np.clip(sky + noise(index, 64, 64) / 8, 0, 255).astype(np.uint8))
+    records = pretrain(replace(config, data=folder, method="rotation", epochs=8, batch=6)).records
+    assert records[-1].values["train/loss"] < records[0].values["train/loss"] / 3
+    assert records[-1].values["train/accuracy"] > 0.9
+
+
 class _PowerCutError(Exception):
     pass
 
@@ -247,6 +260,24 @@ def test_run_is_not_resumed_on_other_pictures(config: PretrainConfig, data: Path
     (folder / "2.png").unlink()
     with pytest.raises(InputError, match="not those that the run began with"):
         resume(config.out)
+
+
+def test_full_disk_costs_no_earlier_epoch(config: PretrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    save = L.Trainer.save_checkpoint
+
+    def out_of_room(trainer: L.Trainer, path: Path, *args: object, **options: object) -> None:
+        if trainer.current_epoch == 1:
+            Path(path).write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(trainer, path, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(L.Trainer, "save_checkpoint", out_of_room)
+    with pytest.raises(InputError, match=r"epoch 2 cannot be written .*No space left"):
+        pretrain(config)
+    assert not list(config.out.glob("*.tmp*"))
+    assert not list(config.out.glob(".*"))
+    monkeypatch.undo()
+    assert [record.epoch for record in resume(config.out).records] == [1, 2]
 
 
 def test_diverged_run_stops(config: PretrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,10 +138,17 @@ class PretrainWriter(L.Callback):
             **{f"train/{name}": value for name, value in pl_module.means.means().items()},
         }
         self.rows = [*self.rows, values]
-        self._backbone(pl_module, epoch).save(self.files.backbone)
-        write_rows(self.files.results, self.rows)
-        with atomic_file(self.files.state) as temporary:
-            trainer.save_checkpoint(temporary)
+        backbone = self._backbone(pl_module, epoch)
+        try:
+            backbone.save(self.files.backbone)
+            write_rows(self.files.results, self.rows)
+            with atomic_file(self.files.state) as temporary:  # last: where it is, the others are too
+                trainer.save_checkpoint(temporary)
+        except (OSError, RuntimeError) as error:  # torch has no class of its own for a full disk
+            raise InputError(
+                f"epoch {epoch} cannot be written to {self.files.root}: {error}",
+                remedy=f"make room, then go on with: yolo12edge pretrain --resume {self.files.root}",
+            ) from error
         if self.on_epoch is not None:
             self.on_epoch(PretrainRecord(epoch, values))
 

@@ -9,7 +9,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from ...errors import CheckpointError
+from ...errors import InputError
 from ..module import LossMean
 from .backbone import Backbone
 from .config import PretrainConfig
@@ -59,7 +59,7 @@ class PretrainingModule(L.LightningModule):
         """Learn from the views of one batch."""
         parts = self.pretext(self.backbone, *batch)
         if not bool(torch.isfinite(parts["loss"])):
-            raise CheckpointError(
+            raise InputError(
                 f"the loss of step {batch_idx + 1} of epoch {self.current_epoch + 1} is not finite",
                 remedy="start again with a lower --lr, or with --precision fp32",
             )

@@ -65,9 +65,9 @@ def pretrain(
         on_epoch: Called after each epoch.
 
     Raises:
-        InputError: If the run's directory holds another run.
+        InputError: If the run's directory holds another run or cannot be written, or the loss is not finite.
         DatasetError: If the pictures are not usable.
-        CheckpointError: If ``config.weights`` does not fit, or the loss is not finite.
+        CheckpointError: If ``config.weights`` does not fit.
         BackendError: If the device or precision is not to be had.
     """
     files = PretrainFiles(config.out)

@@ -18,6 +18,7 @@ from ..errors import Yolo12EdgeError
 from . import (
     benchmark,
     calibrate,
+    data,
     demo,
     deploy,
     doctor,
@@ -28,6 +29,7 @@ from . import (
     pretrain,
     qat,
     train,
+    tune,
     val,
 )
 
@@ -46,9 +48,11 @@ app = typer.Typer(
 app.command()(train.train)
 app.command()(pretrain.pretrain)
 app.command()(qat.qat)
+app.command()(tune.tune)
 app.command()(val.val)
 app.command()(predict.predict)
 app.add_typer(benchmark.app, name="benchmark")
+app.add_typer(data.app, name="data")
 app.command()(export.export)
 app.command()(calibrate.calibrate)
 app.add_typer(deploy.app, name="deploy")
@@ -56,7 +60,7 @@ app.command("import")(import_checkpoint.import_)
 app.command()(inspect.inspect)
 app.command()(doctor.doctor)
 app.command()(demo.demo)
-for _group in (app, benchmark.app, deploy.app):
+for _group in (app, benchmark.app, data.app, deploy.app):
     for _command in _group.registered_commands:
         # A terminal is narrower than a line of source: paragraphs flow.
         _paragraphs = cleandoc(getattr(_command.callback, "__doc__", None) or "").split("\n\n")

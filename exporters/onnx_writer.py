@@ -33,6 +33,13 @@ class GraphWriter:
         self._constants[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
         return name
 
+    @property
+    def constants(self) -> dict[str, npt.NDArray[Any]]:
+        """The constants so far, by name."""
+        from onnx import numpy_helper
+
+        return {name: numpy_helper.to_array(item) for name, item in self._constants.items()}
+
     def node(self, op: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
         """Add a node with one output and return the name that node and output share."""
         return self.nodes(op, inputs, name, [name], **attributes)[0]

@@ -144,10 +144,14 @@ def _recipe_of(facts: Int8Facts) -> Recipe:
 
 
 def _model(deploy: DeployModel, image_size: int) -> onnx.ModelProto:
-    """Write the float graph without outputs: its nodes and constants are read, and nothing runs it."""
+    """Return the float graph without outputs: its nodes and constants are read, and nothing runs it."""
+    return _written(deploy, image_size).model(inputs={_IMAGES: (1, 3, image_size, image_size)}, outputs={}, metadata={})
+
+
+def _written(deploy: DeployModel, image_size: int) -> GraphWriter:
     writer = GraphWriter()
     write_network(writer, deploy, images=_IMAGES, height=image_size, width=image_size)
-    return writer.model(inputs={_IMAGES: (1, 3, image_size, image_size)}, outputs={}, metadata={})
+    return writer
 
 
 def _steps(graph: Graph, placement: Placement) -> tuple[Step, ...]:
@@ -210,9 +214,6 @@ def _sources(deploy: DeployModel, graph: Graph, names: set[str], image_size: int
 
 def _constants(deploy: DeployModel, values: Mapping[str, torch.Tensor], image_size: int) -> Mapping[str, Any]:
     """Return the constants of the graph of a network with other parameters."""
-    from onnx import numpy_helper
-
     for name, parameter in deploy.network.named_parameters():
         parameter.data = values[name]
-    model = _model(deploy, image_size)
-    return {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
+    return _written(deploy, image_size).constants

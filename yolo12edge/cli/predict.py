@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
@@ -17,6 +18,7 @@ from ..errors import InputError
 from ..files import atomic_file
 from ..thresholds import Thresholds
 from ._console import console, free_folder, out, progress
+from ._ensemble import EnsembleOption, TtaOption, open_models
 
 if TYPE_CHECKING:
     from ..manifest import Manifest
@@ -68,13 +70,14 @@ def predict(
     save_json: Annotated[bool, typer.Option("--save-json", help="Write predictions.json into the folder.")] = False,
     save_txt: Annotated[bool, typer.Option("--save-txt", help="Write YOLO label files into labels/.")] = False,
     json_output: Annotated[bool, typer.Option("--json", help="Print the results as JSON instead of a table.")] = False,
+    ensemble: EnsembleOption = None,
+    tta: TtaOption = None,
 ) -> None:
     """Find objects, or classes of whole pictures, in images, folders, videos and streams; write pictures and results.
 
     Cameras and network streams come after the files and go on until Ctrl-C or --frames; either way what is done is
     kept. Ends with 1 if a source could not be read; the others are done all the same.
     """
-    from ..runtimes import Runtime
     from ..sources import find_media, is_stream
     from ._prediction import predict_media
 
@@ -87,9 +90,9 @@ def predict(
             remedy="give --frames, or start one command for each",
         )
     folder = out_folder or free_folder(Path("runs/predict"))
-    with console.status("Loading the model"):
-        runtime = Runtime(artifact, device=device)
-    with runtime:
+    with ExitStack() as stack:
+        with console.status("Loading the model"):
+            runtime = stack.enter_context(open_models(artifact, ensemble, tta, device=device))
         thresholds = Thresholds(
             confidence=confidence,
             iou=_DEFAULT.within(runtime.manifest.nms_iou).iou if iou is None else iou,
@@ -110,6 +113,8 @@ def predict(
             )
     header = {
         "artifact": str(artifact),
+        "ensemble": [str(other) for other in ensemble or ()],
+        "tta": tta,
         "device": runtime.device,
         "class_names": runtime.manifest.class_names,
         "thresholds": asdict(thresholds),

@@ -11,6 +11,7 @@ import typer
 from ._console import console, plain, progress
 from ._console import out as results
 from ._data import refuse_other_keypoints
+from ._ensemble import EnsembleOption, TtaOption, open_models
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,6 +41,8 @@ def val(
     cost_false_negative: Annotated[
         float | None, typer.Option(help="What a missed object costs, in the same unit.")
     ] = None,
+    ensemble: EnsembleOption = None,
+    tta: TtaOption = None,
 ) -> None:
     """Measure the accuracy of a model on labelled images, on the engine that will run it."""
     import msgspec
@@ -51,7 +54,6 @@ def val(
     from ..metrics import EVAL_THRESHOLDS, choose_threshold, evaluate_runtime
     from ..metrics.operating_point import check_costs
     from ..metrics.report import write_plots
-    from ..runtimes import Runtime
 
     costs = [cost for cost in (cost_false_positive, cost_false_negative) if cost is not None]
     if len(costs) == 1:
@@ -60,7 +62,7 @@ def val(
         )
     if costs:
         check_costs(*costs)
-    with Runtime(model, device=device) as runtime:
+    with open_models(model, ensemble, tta, device=device) as runtime:
         manifest = runtime.manifest
         dataset = read_dataset(data, task=manifest.task)
         samples = dataset.samples(split)
@@ -83,6 +85,8 @@ def val(
         facts: dict[str, Any] = {
             "yolo12edge": __version__,
             "model": str(model),
+            "ensemble": [str(other) for other in ensemble or ()],
+            "tta": tta,
             "data": str(data),
             "split": split,
             "task": manifest.task,

@@ -134,8 +134,8 @@ def _recipe_of(facts: Int8Facts) -> Recipe:
             remedy="use the version of yolo12edge that wrote it",
         )
     return Recipe(
-        facts.target,  # type: ignore[arg-type]
-        method=facts.method,  # type: ignore[arg-type]
+        facts.target,
+        method=facts.method,
         attention=facts.attention,
         join_concats=facts.join_concats,
         float_groups=frozenset(facts.float_groups),

@@ -27,6 +27,7 @@ ALLOWED = {
     "training": "core reading nn checkpoint loaders metrics",
     "assets": "",
     "adaptors": "core",
+    "cluster": "core reading runtimes",
 }
 EVERYTHING = {"cli", "package"}  # the command line, and yolo12edge/__init__.py with its lazy names
 
@@ -43,6 +44,7 @@ PARTS = {
     "yolo12edge.checkpoint": "checkpoint",
     "yolo12edge.cli": "cli",
     "yolo12edge.__main__": "cli",
+    "yolo12edge.cluster": "cluster",
     "yolo12edge.data": "reading",
     "yolo12edge.data.augment": "loaders",
     "yolo12edge.data.pipelines": "loaders",
@@ -94,6 +96,7 @@ LAZY_ENGINES = {
     "openvino",
     "pycuda",
     "pynvml",
+    "ray",
     "supervision",
     "tensorboard",
     "tensorrt",
@@ -268,6 +271,7 @@ def test_torch_free_parts_do_not_reach_torch() -> None:
         "runtimes",
         "torch_backend",
         "benchmark",
+        "cluster",
         "metrics",
         "calibration",
         "cli",

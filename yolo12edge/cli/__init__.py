@@ -18,6 +18,7 @@ from ..errors import Yolo12EdgeError
 from . import (
     benchmark,
     calibrate,
+    cluster,
     data,
     demo,
     deploy,
@@ -27,6 +28,7 @@ from . import (
     inspect,
     predict,
     pretrain,
+    pseudo_label,
     qat,
     train,
     tune,
@@ -56,11 +58,13 @@ app.add_typer(data.app, name="data")
 app.command()(export.export)
 app.command()(calibrate.calibrate)
 app.add_typer(deploy.app, name="deploy")
+app.add_typer(cluster.app, name="cluster")
+app.command()(pseudo_label.pseudo_label)
 app.command("import")(import_checkpoint.import_)
 app.command()(inspect.inspect)
 app.command()(doctor.doctor)
 app.command()(demo.demo)
-for _group in (app, benchmark.app, data.app, deploy.app):
+for _group in (app, benchmark.app, cluster.app, data.app, deploy.app):
     for _command in _group.registered_commands:
         # A terminal is narrower than a line of source: paragraphs flow.
         _paragraphs = cleandoc(getattr(_command.callback, "__doc__", None) or "").split("\n\n")

@@ -108,6 +108,11 @@ def placed(config: TrainConfig) -> tuple[TrainConfig, Place]:
                 f"{place.devices} processes on each of {place.nodes}",
                 remedy="leave devices and nodes out: the launcher's numbers count",
             )
+    if config.strategy == "deepspeed":
+        raise InputError(
+            "strategy is deepspeed, which shares out the optimizer's state of networks too large for one device",
+            expected="auto or ddp: the largest YOLO12 has 60 million weights",
+        )
     if config.batch % place.processes:
         raise InputError(
             f"a batch of {config.batch} images cannot be shared out to {place.processes} processes",

@@ -33,6 +33,7 @@ NEEDS_TORCH = (
     "exporters.onnx_blocks",
     "exporters.onnx_heads",
     "exporters.onnx_network",
+    "exporters.quantized_network",
 )
 
 NEEDS_TRITON = {"yolo12edge.exporters.area_attention.kernel", "yolo12edge.runtimes.cuda.letterbox_kernel"}

@@ -391,6 +391,7 @@ def _checkpoint_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
     from ..keypoints import KeypointSpec
 
     meta = facts["checkpoint"]
+    int8 = meta.get("int8")
     training = ", ".join(f"{key} {value}" for key, value in meta["training"].items())
     whole = meta["part"] == "model"
     return [
@@ -401,6 +402,7 @@ def _checkpoint_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("image size", f"{meta['image_size']} px"),
         ("source", meta["source"]),
         ("training", training or "nothing recorded"),
+        *([("INT8 ranges", f"learned for {int8['target']} at {int8['image_size']} px")] if int8 else []),
         ("weights licence", _licence(meta["weights_license"])),
     ]
 

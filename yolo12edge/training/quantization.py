@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ..checkpoint import Checkpoint
-from ..checkpoint.metadata import Int8Facts
 from ..errors import InputError
-from ..nn import YOLO12
+
+if TYPE_CHECKING:
+    from ..checkpoint import Checkpoint
+    from ..checkpoint.metadata import Int8Facts
+    from ..nn import YOLO12
 
 __all__ = ["Int8Form", "in_form"]
 

@@ -37,6 +37,7 @@ from yolo12edge.training.pretraining import (
 from yolo12edge.training.pretraining.arrangement import Jigsaw, Rotation, orders
 from yolo12edge.training.pretraining.backbone import fit_batch_norms
 from yolo12edge.training.pretraining.contrastive import Byol, nt_xent
+from yolo12edge.training.pretraining.loader import plain_batches
 from yolo12edge.training.pretraining.methods import METHODS
 from yolo12edge.training.pretraining.restoration import Colourisation, Inpainting
 
@@ -370,6 +371,11 @@ def test_backbone_starts_a_training_and_is_refused_elsewhere(config: PretrainCon
 
     path = pretrain(replace(config, epochs=1)).files.backbone
     checkpoint = Checkpoint.load(path)
+    plain = load_backbone(checkpoint)
+    pictures = find_pictures(data).paths
+    fit_batch_norms(plain, plain_batches(pictures, image_size=64, batch=2, device=torch.device("cpu")))
+    for key, value in plain.state_dict().items():  # its batch norms are those of plain pictures already
+        torch.testing.assert_close(checkpoint.tensors[key], value)
     for dataset in (read_dataset(data), replace(read_dataset(data), task="classify")):
         network, transfer = make_network(TrainConfig(data=data, out=config.out), dataset, checkpoint)
         assert transfer is not None
@@ -417,6 +423,11 @@ def test_neighbours_vote_by_similarity() -> None:
     shares = classifier.probabilities(np.array([[5, 0], [-3, 0.1]], np.float32))
     assert shares.argmax(1).tolist() == [0, 1]
     np.testing.assert_allclose(shares.sum(1), 1, rtol=1e-5)
+    compass = np.array([[1, 0], [-1, 0], [0, 1], [0, -1]], np.float32)
+    classifier = KnnClassifier(compass, np.array([0, 1, 0, 1]), neighbours=3, temperature=1.0)
+    votes = np.exp([0.8, 0.6, -0.6])  # the similarities of the three nearest; two are of class 0
+    asked = classifier.probabilities(np.array([[8, 6]], np.float32))
+    np.testing.assert_allclose(asked, [[votes[:2].sum() / votes.sum(), votes[2] / votes.sum()]], rtol=1e-5)
     single = KnnClassifier(known[[0, 2]], np.array([0, 1]))  # one example a class: a few-shot classifier
     assert single.probabilities(known).argmax(1).tolist() == [0, 0, 1, 1]
     with pytest.raises(InputError, match="0 examples"):

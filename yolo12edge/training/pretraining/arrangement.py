@@ -45,7 +45,7 @@ def orders(count: int) -> npt.NDArray[np.int64]:
 class Jigsaw(Pretext):
     """Nine tiles, each seen alone, are put back in order (arXiv:1603.09246): one of 64 orders is told.
 
-    Tiles leave gaps and are normalised each, so that neither edges nor brightness tell the order.
+    Tiles leave gaps (from 128 pixels on) and are normalised each, so that neither edges nor brightness tell the order.
 
     Args:
         backbone: What is pretrained.

@@ -144,7 +144,9 @@ class Dataset:
         entries = self.labels(split)
         for problem in (*self.unplaced(split), *(problem for labels in entries for problem in labels.problems)):
             if problem.severity == "error":
-                raise DatasetError(str(problem), remedy="repair the label, or remove it")
+                named = " or ".join(problem.tasks)
+                other = f"if the task is {named}, say so by --task or by `task:` in data.yaml; else " if named else ""
+                raise DatasetError(str(problem), remedy=f"{other}repair the label, or remove it")
         images = self.images(split)
         return [
             Sample(image, entry.class_id, entry.boxes, entry.polygons, entry.keypoints, entry.corners)

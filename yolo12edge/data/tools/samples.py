@@ -45,7 +45,10 @@ def draw_samples(dataset: Dataset, split: str, *, count: int = 16) -> npt.NDArra
         small = np.asarray(cv2.resize(image, (width, height), interpolation=how), np.uint8)
         found = labelled(labels[index], (height, width), dataset)
         names = dataset.class_names
-        cells.append(draw_detections(small, found, names, keypoints=dataset.keypoints, confidence=False))
+        several = len(names) > 1  # else the labels would say the same everywhere
+        cells.append(
+            draw_detections(small, found, names, keypoints=dataset.keypoints, labels=several, confidence=False)
+        )
     return label_grid(cells, cell=_SIDE) if cells else None
 
 

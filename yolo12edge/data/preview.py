@@ -36,7 +36,7 @@ def draw_augmented(
     seed: int = 0,
     split: str = "train",
 ) -> None:
-    """Draw pictures of a dataset, and beside each what an augmentation makes of it, all with their labels.
+    """Draw pictures of a dataset, and to the right of each what an augmentation makes of it, all with their labels.
 
     Args:
         dataset: Any task's.
@@ -59,17 +59,15 @@ def draw_augmented(
         image = cv2.cvtColor(pipeline.keep(read_image(samples[index].image), image_size), cv2.COLOR_BGR2RGB)
         return labelled_picture(np.asarray(image, np.uint8), samples[index], dataset.task, dataset.keypoints)
 
-    pictures, titles = [], []
+    pictures = []
     for index in evenly(len(samples), _ROWS):
         pictures.append(pipeline.plain(load(index), size=image_size))
-        titles.append("as it is")
         for epoch in range(_VARIANTS):
             rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(epoch, index)))
             pictures.append(
                 pipeline.augmented(load, index, count=len(samples), size=image_size, augmentation=augmentation, rng=rng)
             )
-            titles.append("")
-    draw_pictures(pictures, dataset, out, titles=titles, columns=1 + _VARIANTS)
+    draw_pictures(pictures, dataset, out, columns=1 + _VARIANTS)
 
 
 def draw_pictures(
@@ -77,12 +75,11 @@ def draw_pictures(
     dataset: Dataset,
     out: Path,
     *,
-    titles: Sequence[str] | None = None,
     columns: int | None = None,
 ) -> None:
     """Draw square pictures with their labels into one image file; arguments as of ``label_grid``."""
     cells = [drawn(picture, dataset) for picture in pictures]
-    write_image(out, label_grid(cells, titles=titles, columns=columns))
+    write_image(out, label_grid(cells, columns=columns))
 
 
 def drawn(picture: Picture, dataset: Dataset) -> npt.NDArray[np.uint8]:

@@ -55,6 +55,9 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed of weights, order and augmentation.")] = 0,
     workers: Annotated[int, typer.Option(help="Loader processes.")] = 2,
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where to train.")] = "auto",
+    devices: Annotated[
+        int, typer.Option(min=1, help="Devices of this machine; a launcher such as torchrun tells them by itself.")
+    ] = 1,
     precision: Annotated[
         Literal["auto", "fp32", "fp16", "bf16"], typer.Option(help="auto: bf16 or fp16 on CUDA, fp32 elsewhere.")
     ] = "auto",
@@ -72,7 +75,13 @@ def train(
     from ..training import RunFiles, TrainConfig
     from ..training import resume as resume_run
     from ..training import train as start_run
+    from ..training.processes import Place
 
+    place = Place.given()
+    if place is not None and place.processes > 1 and resume is None and out is None:
+        raise InputError(
+            f"{place.processes} processes train, and each would choose a folder", remedy="name one for all with --out"
+        )
     if resume is not None:
         config = TrainConfig.of_run(resume)
         dataset = read_dataset(config.data, task=config.task)
@@ -97,8 +106,12 @@ def train(
             seed=seed,
             workers=workers,
             device=device,
+            devices=devices,
             precision=precision,
         )
+    if place is not None and place.rank > 0:  # the first process checks, shows and measures
+        _ = start_run(config) if resume is None else resume_run(resume)
+        return
     _check(dataset)
     try:
         with _Display(config) as display:

@@ -131,6 +131,16 @@ def test_copies_stay_in_one_split(tmp_path: Path) -> None:
     assert {p.path.stem[:2] for p in alone["train"]} & {p.path.stem[:2] for p in alone["val"]}  # without, they part
 
 
+def test_synthetic_pictures_are_never_measured_on(tmp_path: Path) -> None:
+    path = make_dataset("detect", tmp_path, images=8)
+    path.write_text(path.read_text() + "synthetic: images/train\n")
+    dataset = read_dataset(path)
+    folds = fold_pictures(dataset, ["train", "val"], [], 2, seed=0)
+    for choice in (*folds, split_pictures(dataset, ["train", "val"], [], {"train": 0.5, "val": 0.5}, seed=0)):
+        assert {place.path for place in choice["train"]} >= dataset.synthetic
+        assert 1 <= len(choice["val"]) <= 3
+
+
 # --- datasets over the pictures of others ---
 
 

@@ -21,7 +21,7 @@ __all__ = ["deal", "fold_pictures", "split_pictures"]
 def split_pictures(
     dataset: Dataset, pool: Sequence[str], copies: Sequence[Copies], shares: Mapping[str, float], *, seed: int
 ) -> dict[str, list[Place]]:
-    """Return which pictures each new split has; copies of a picture stay together.
+    """Return which pictures each new split has; copies of a picture stay together, what is synthetic is trained on.
 
     Args:
         dataset: Where the pictures are.
@@ -34,10 +34,11 @@ def split_pictures(
         InputError: If there are too few pictures.
     """
     places, dealt = _deal_pictures(dataset, pool, copies, list(shares.values()), seed)
-    return {
+    choice = {
         split: [place for place, to in zip(places, dealt, strict=True) if to == number]
         for number, split in enumerate(shares)
     }
+    return {**choice, "train": choice.get("train", []) + _synthetic(dataset, pool)}
 
 
 def fold_pictures(
@@ -51,7 +52,7 @@ def fold_pictures(
     places, dealt = _deal_pictures(dataset, pool, copies, [1 / folds] * folds, seed)
     return [
         {
-            "train": [place for place, to in zip(places, dealt, strict=True) if to != fold],
+            "train": [place for place, to in zip(places, dealt, strict=True) if to != fold] + _synthetic(dataset, pool),
             "val": [place for place, to in zip(places, dealt, strict=True) if to == fold],
         }
         for fold in range(folds)
@@ -61,19 +62,28 @@ def fold_pictures(
 def _deal_pictures(
     dataset: Dataset, pool: Sequence[str], copies: Sequence[Copies], shares: Sequence[float], seed: int
 ) -> tuple[list[Place], list[int]]:
-    """Return the pictures and the number of the split that each is dealt to."""
-    places = [Place(split, index, path) for split in pool for index, path in enumerate(dataset.images(split))]
+    """Return the pictures that are not synthetic, and the number of the split that each is dealt to."""
+    places = [place for place in _places(dataset, pool) if place.path not in dataset.synthetic]
     number = {(place.split, place.index): at for at, place in enumerate(places)}
-    together = [[number[place.split, place.index] for place in group.places if place.split in pool] for group in copies]
+    known = [[number.get((place.split, place.index)) for place in group.places] for group in copies]
+    together = [[at for at in group if at is not None] for group in known]
     pairs = [(group[0], other) for group in together for other in group[1:]]
     _, group_of = np.unique(connected(pairs, len(places)), return_inverse=True)
     group_of = group_of.reshape(-1)
     counts = np.zeros((int(group_of.max(initial=-1)) + 1, len(dataset.class_names)), np.int64)
-    labels = [entry for split in pool for entry in dataset.labels(split)]
-    for group, entry in zip(group_of.tolist(), labels, strict=True):
-        counts[group] += np.bincount(entry.class_id, minlength=counts.shape[1])
+    labels = {split: dataset.labels(split) for split in pool}
+    for group, place in zip(group_of.tolist(), places, strict=True):
+        counts[group] += np.bincount(labels[place.split][place.index].class_id, minlength=counts.shape[1])
     dealt = deal(counts, np.bincount(group_of, minlength=len(counts)), shares, seed=seed)
     return places, [int(to) for to in dealt[group_of]]
+
+
+def _places(dataset: Dataset, pool: Sequence[str]) -> list[Place]:
+    return [Place(split, index, path) for split in pool for index, path in enumerate(dataset.images(split))]
+
+
+def _synthetic(dataset: Dataset, pool: Sequence[str]) -> list[Place]:
+    return [place for place in _places(dataset, pool) if place.path in dataset.synthetic]
 
 
 def deal(

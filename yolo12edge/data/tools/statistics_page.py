@@ -101,7 +101,7 @@ def _sides(axis: Axes, facts: SplitFacts) -> None:
     axis.set_xlabel("root of the area, pixels, from")
     axis.set_ylabel("objects")
     axis.grid(visible=False, axis="x")
-    axis.tick_params(axis="x", labelsize=8)
+    axis.tick_params(axis="x", labelsize=7)
 
 
 def _places(axis: Axes, facts: SplitFacts) -> None:

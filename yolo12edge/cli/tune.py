@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -150,24 +151,49 @@ def tune(
 
 def _base(file: Path | None, given: dict[str, Any], out: Path) -> tuple[TrainConfig, Dataset]:
     """Return the run that is varied, from a file and what the command line says, which wins."""
+    from ..data.augment import load_augmentation, parse_augmentation
     from ..data.dataset import read_dataset
     from ..errors import InputError
     from ..nn.config import TRAITS
     from ..training import TrainConfig
+    from ..training.tuning import with_values
 
     settings: dict[str, Any] = {"epochs": _EPOCHS, **({} if file is None else _read(file)), **given}
     if "data" not in settings:
         raise InputError("there is nothing to train on", remedy="add --data data.yaml")
-    settings["data"] = Path(settings["data"]).absolute()
-    dataset = read_dataset(settings["data"], task=settings.get("task"))
-    settings = {"image_size": TRAITS[dataset.task].image_size, **settings, "task": dataset.task, "out": out}
-    return TrainConfig(**settings), dataset
+    data, augment = Path(settings.pop("data")).absolute(), settings.pop("augment", None)
+    dataset = read_dataset(data, task=settings.pop("task", None))
+    task = dataset.task
+    if isinstance(augment, str):
+        augment = load_augmentation(augment, task=task)
+    elif augment is not None:
+        augment = parse_augmentation(augment, task=task, source=f"augment in {file}")
+    base = TrainConfig(data, out, task=task, image_size=TRAITS[task].image_size, augment=augment)
+    return with_values(base, dict(_flat(settings))), dataset
 
 
 def _read(file: Path) -> dict[str, Any]:
+    """Read settings of a run; which there are is checked when they are used."""
     import yaml
 
-    return dict(yaml.safe_load(file.read_text()))
+    from ..errors import InputError
+
+    try:
+        content = yaml.safe_load(file.read_bytes())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise InputError(f"{file} cannot be read: {error}", expected="settings of a run as YAML") from error
+    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
+        raise InputError(f"{file} holds no settings of a run", expected="names with values: epochs: 50")
+    return content
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Give every setting by its dotted path."""
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, str(value.absolute()) if isinstance(value, Path) else value
 
 
 def _say(trial: Trial) -> None:

@@ -48,6 +48,7 @@ PARTS = {
     "yolo12edge.data": "reading",
     "yolo12edge.data.augment": "loaders",
     "yolo12edge.data.pipelines": "loaders",
+    "yolo12edge.data.tools": "reading",
     "yolo12edge.data.preview": "loaders",
     "yolo12edge.data.batch": "loaders",
     "yolo12edge.data.loader": "loaders",

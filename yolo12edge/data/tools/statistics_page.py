@@ -14,7 +14,7 @@ from ...errors import MissingDependencyError
 from ...reports.canvas import TRAIN
 from ...reports.markup import Markup, Node, data_table, document, fact_list, section, tag
 from ...reports.svg import inline_svg
-from .statistics import DatasetStatistics, SplitFacts
+from .counting import DatasetStatistics, SplitFacts
 from .statistics_text import copies_line, facts_of
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ...reports.formats import decimal, megabytes, plural
-from .statistics import CopyGroup, DatasetStatistics, SplitFacts, Spread
+from .counting import CopyGroup, DatasetStatistics, SplitFacts, Spread
 
 __all__ = ["copies_line", "facts_of", "most", "statistics_markdown"]
 

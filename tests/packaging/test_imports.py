@@ -52,6 +52,7 @@ PARTS = {
     "yolo12edge.data.preview": "loaders",
     "yolo12edge.data.batch": "loaders",
     "yolo12edge.data.loader": "loaders",
+    "yolo12edge.ensemble": "core",
     "yolo12edge.exporters": "exporters",
     "yolo12edge.exporters.area_attention": "exporters",
     "yolo12edge.exporters.mil_evaluator": "exporters",
@@ -67,6 +68,7 @@ PARTS = {
     "yolo12edge.tasks": "core",
     "yolo12edge.training": "training",
     "yolo12edge.training.losses": "training",
+    "yolo12edge.training.tuning": "training",
     "yolo12edge.training.pretraining": "training",
 }
 
@@ -95,6 +97,7 @@ LAZY_ENGINES = {
     "onnx",
     "onnxruntime",
     "openvino",
+    "optuna",
     "pycuda",
     "pynvml",
     "ray",

@@ -224,7 +224,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def _in_turn(self) -> npt.NDArray[np.int64]:
         index = np.arange(self.length)
-        return index[index // self.batch_size % self.world_size == self.rank]
+        return np.asarray(index[index // self.batch_size % self.world_size == self.rank], np.int64)
 
 
 def train_loader(

@@ -125,7 +125,8 @@ def strategy_of(place: Place) -> Strategy | str:
     """Return how Lightning lets the processes of a run work together; to be called with their variables set."""
     if place.processes == 1:
         return "auto"
-    from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+    from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
     from lightning.pytorch.strategies import DDPStrategy
 
     started_by_torchrun = all(name in os.environ for name in _TORCHRUN)

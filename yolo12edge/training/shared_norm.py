@@ -24,8 +24,8 @@ class SharedNorm(nn.BatchNorm2d):
             return super().forward(input)
         values = input.to(torch.promote_types(input.dtype, torch.float32))
         variance, mean = torch.var_mean(values.detach(), (0, 2, 3), correction=0)
-        whole = cast("Tensor", _mean(mean))
-        spread = cast("Tensor", _mean(variance + (mean - whole).square()))
+        whole = _mean(mean)
+        spread = _mean(variance + (mean - whole).square())
         count = values.numel() // values.shape[1] * process_count()
         with torch.no_grad():
             assert self.num_batches_tracked is not None

@@ -7,7 +7,6 @@ or without a cluster. The dataset and the folder of results lie at the same path
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -127,22 +126,20 @@ def _adapters(
 
     running: dict[str, tuple[Trial, float]] = {}  # by Ray's name of the trial
     ended: set[int] = set()
-    access = threading.RLock()
 
     def end(name: str, result: dict[str, Any] | None, *, pruned: bool = False) -> None:
-        with access:
-            trial, begin = running.pop(name, (None, 0.0))
-            if trial is None or trial.number in ended:
-                return
-            ended.add(trial.number)
-            state: State = "pruned" if pruned else (result or {}).get("state", "failed")
-            note = (result or {}).get("note", "") or ("" if state != "failed" else "its process ended again and again")
-            state = "failed" if state == "running" else state
-            search.tell(trial.number, state, seconds=round(time.monotonic() - begin, 1), note=note)
-            tidy(base, search)
-            summarise(base, search)
-            if on_end is not None:
-                on_end(search.trials()[trial.number])
+        trial, begin = running.pop(name, (None, 0.0))
+        if trial is None or trial.number in ended:
+            return
+        ended.add(trial.number)
+        state: State = "pruned" if pruned else (result or {}).get("state", "failed")
+        note = (result or {}).get("note", "") or ("" if state != "failed" else "its process ended again and again")
+        state = "failed" if state == "running" else state
+        search.tell(trial.number, state, seconds=round(time.monotonic() - begin, 1), note=note)
+        tidy(base, search)
+        summarise(base, search)
+        if on_end is not None:
+            on_end(search.trials()[trial.number])
 
     class Asking(Searcher):  # type: ignore[misc]
         """Gives Ray what the search proposes."""
@@ -151,23 +148,25 @@ def _adapters(
             super().__init__(metric="score", mode="max")
 
         def suggest(self, trial_id: str) -> Any:
-            with access:
-                if finished(search) + len(running) >= trials:
-                    return None if running else Searcher.FINISHED
-                trial = search.ask()
-                if trial is None:
-                    return None if running else Searcher.FINISHED
-                running[trial_id] = trial, time.monotonic()
-                config = replace(with_values(base, trial.values), out=folder_of(base, trial).absolute())
-                if on_trial is not None:
-                    on_trial(trial)
-                return {"config": config, "known": dict(trial.scores)}
+            if finished(search) + len(running) >= trials:
+                return None if running else Searcher.FINISHED
+            trial = search.ask()
+            if trial is None:
+                return None if running else Searcher.FINISHED
+            running[trial_id] = trial, time.monotonic()
+            config = replace(with_values(base, trial.values), out=folder_of(base, trial).absolute())
+            if on_trial is not None:
+                on_trial(trial)
+            return {"config": config, "known": dict(trial.scores)}
 
         def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
             """Nothing to do: the scheduler sees every result."""
 
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
             end(trial_id, None if error else result)
+
+        def __reduce__(self) -> tuple[Any, ...]:
+            return object, ()  # Ray writes it down to go on by itself; here the search remembers
 
         def save(self, checkpoint_path: str) -> None:
             """Nothing to do: the search remembers."""
@@ -178,14 +177,16 @@ def _adapters(
     class Pruning(FIFOScheduler):  # type: ignore[misc]
         """Stops what the search says should stop."""
 
+        def __reduce__(self) -> tuple[Any, ...]:
+            return object, ()
+
         def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
-            with access:
-                mine, _ = running.get(trial.trial_id, (None, 0.0))
-                if mine is None or result["state"] != "running" or result["epoch"] in mine.scores:
-                    return str(self.CONTINUE)
-                mine.scores[result["epoch"]] = result["score"]
-                if not search.report(mine.number, result["epoch"], result["score"]):
-                    return str(self.CONTINUE)
+            mine, _ = running.get(trial.trial_id, (None, 0.0))
+            if mine is None or result["state"] != "running" or result["epoch"] in mine.scores:
+                return str(self.CONTINUE)
+            mine.scores[result["epoch"]] = result["score"]
+            if not search.report(mine.number, result["epoch"], result["score"]):
+                return str(self.CONTINUE)
             end(trial.trial_id, result, pruned=True)
             return str(self.STOP)
 

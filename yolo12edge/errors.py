@@ -19,6 +19,7 @@ __all__ = [
     "ExportError",
     "InputError",
     "MissingDependencyError",
+    "TrainingError",
     "VerificationError",
     "Yolo12EdgeError",
 ]
@@ -77,6 +78,10 @@ class ExportError(Yolo12EdgeError):
 
 class VerificationError(ExportError):
     """A conversion finished, but its result does not agree with its source."""
+
+
+class TrainingError(Yolo12EdgeError):
+    """A training run cannot go on: its loss is not a number, or memory or disk is spent."""
 
 
 class BudgetError(ExportError):

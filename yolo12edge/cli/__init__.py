@@ -1,7 +1,7 @@
 """The ``yolo12edge`` command: one file a subcommand, each thin: it parses, calls and prints.
 
 Exit codes: 0 done; 1 done in part or with a finding (the message says which); 2 wrong usage or an
-error; 130 interrupted.
+error; 130 interrupted; 143 ended by the system while training, which --resume goes on with.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -21,6 +22,7 @@ __all__ = ["train"]
 
 
 def train(
+    ctx: typer.Context,
     *,
     data: Annotated[
         Path | None, typer.Option(help="Dataset: its description (data.yaml), or a folder of class folders.")
@@ -33,7 +35,9 @@ def train(
     variant: Annotated[Literal["v1", "turbo"], typer.Option(help="Model variant.")] = "v1",
     weights: Annotated[Path | None, typer.Option(help="Checkpoint to start from (.safetensors).")] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the training images.")] = 100,
-    batch: Annotated[int, typer.Option(help="Images per step.")] = 16,
+    batch: Annotated[
+        str, typer.Option(help="Images per step; auto: as many as memory and dataset are good for.")
+    ] = "16",
     imgsz: Annotated[
         int | None,
         typer.Option(help="Side of the network input, a multiple of 32.", show_default="640; classify 224, obb 1024"),
@@ -43,10 +47,21 @@ def train(
         typer.Option(help="Folder of the run.", show_default="runs/train, with a number if it exists"),
     ] = None,
     optimizer: Annotated[
-        Literal["auto", "adamw", "sgd"], typer.Option(help="auto: AdamW for up to 10,000 steps, else SGD.")
+        Literal["auto", "adamw", "sgd", "adam", "lamb"],
+        typer.Option(help="auto: AdamW for up to 10,000 steps, else SGD."),
     ] = "auto",
     lr: Annotated[float | None, typer.Option(help="Initial learning rate.", show_default="the optimizer's own")] = None,
-    schedule: Annotated[Literal["linear", "cosine"], typer.Option(help="How the learning rate falls.")] = "linear",
+    schedule: Annotated[
+        Literal["linear", "cosine", "one-cycle", "cyclical", "step", "exponential", "plateau"],
+        typer.Option(help="How the learning rate falls."),
+    ] = "linear",
+    augment: Annotated[
+        str | None, typer.Option(help="Augmentation: a preset or a YAML file.", show_default="the recipe of the scale")
+    ] = None,
+    freeze: Annotated[
+        str | None, typer.Option(help="What stays as it is: backbone, all-but-head, or so many first layers.")
+    ] = None,
+    teacher: Annotated[Path | None, typer.Option(help="Checkpoint to imitate, of the same task and classes.")] = None,
     close_mosaic: Annotated[int, typer.Option(help="Last epochs without mosaic and mixup.")] = 10,
     patience: Annotated[int, typer.Option(help="Stop after so many epochs without a better result.")] = 100,
     label_smoothing: Annotated[
@@ -61,15 +76,29 @@ def train(
     precision: Annotated[
         Literal["auto", "fp32", "fp16", "bf16"], typer.Option(help="auto: bf16 or fp16 on CUDA, fp32 elsewhere.")
     ] = "auto",
+    cache: Annotated[
+        Literal["auto", "ram", "disk", "none"],
+        typer.Option(help="Where decoded pictures are kept; auto: in memory if they fit."),
+    ] = "auto",
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file of settings, by their names in TrainConfig; options win over it.")
+    ] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Continue the run of this folder with its own settings; no other option counts.")
+        Path | None, typer.Option(help="Continue the run of this folder with its own settings, and no other option.")
     ] = None,
 ) -> None:
     """Train a network; checks the dataset first, writes checkpoints, results and plots into --out."""
     from ..data.dataset import read_dataset
     from ..errors import InputError
 
-    if resume is None and data is None:
+    given = {name: value for name, value in ctx.params.items() if _was_given(ctx, name)}
+    if resume is not None and len(given) > 1:
+        others = ", ".join(f"--{name.replace('_', '-')}" for name in given if name != "resume")
+        raise InputError(
+            f"--resume goes on with the settings of the run, and {others} would change them",
+            remedy=f"leave {others} out, or start a new run with --weights {resume}/last.safetensors",
+        )
+    if resume is None and data is None and config is None:
         raise InputError("there is nothing to train on", remedy="add --data data.yaml, or --resume RUN")
     from ..nn.config import TRAITS
     from ..training import RunFiles, TrainConfig
@@ -83,50 +112,84 @@ def train(
             f"{place.processes} processes train, and each would choose a folder", remedy="name one for all with --out"
         )
     if resume is not None:
-        config = TrainConfig.of_run(resume)
-        dataset = read_dataset(config.data, task=config.task)
+        made = TrainConfig.of_run(resume)
+        dataset = read_dataset(made.data, task=made.task)
     else:
-        dataset = read_dataset(cast("Path", data), task=task)
-        config = TrainConfig(
-            data=cast("Path", data).absolute(),
-            out=free_folder(Path("runs/train")) if out is None else out,
-            task=dataset.task,
-            scale=model,
-            variant=variant,
-            weights=weights,
-            epochs=epochs,
-            batch=batch,
-            image_size=TRAITS[dataset.task].image_size if imgsz is None else imgsz,
-            optimizer=optimizer,
-            lr=lr,
-            schedule=schedule,
-            close_mosaic=close_mosaic,
-            patience=patience,
-            label_smoothing=label_smoothing,
-            seed=seed,
-            workers=workers,
-            device=device,
-            devices=devices,
-            precision=precision,
-        )
+        settings = _settings(given, config)
+        if "data" not in settings:
+            raise InputError("there is nothing to train on", remedy="add --data data.yaml")
+        dataset = read_dataset(settings["data"], task=settings.get("task"))
+        settings.setdefault("image_size", TRAITS[dataset.task].image_size)
+        settings.setdefault("out", free_folder(Path("runs/train")))
+        settings["task"] = dataset.task
+        if isinstance(settings.get("augment"), str):
+            from ..data.augment import load_augmentation
+
+            settings["augment"] = load_augmentation(settings["augment"], task=dataset.task)
+        wanted = settings.pop("batch", "16")
+        made = TrainConfig(**settings)
+        made = replace(made, data=made.data.absolute(), batch=_batch(made) if wanted == "auto" else _number(wanted))
     if place is not None and place.rank > 0:  # the first process checks, shows and measures
-        _ = start_run(config) if resume is None else resume_run(resume)
+        _ = start_run(made) if resume is None else resume_run(resume)
         return
     _check(dataset)
     try:
-        with _Display(config) as display:
+        with _Display(made) as display:
             if resume is not None:
                 result = resume_run(resume, on_start=display.start, on_step=display.step, on_epoch=display.epoch)
             else:
-                result = start_run(config, on_start=display.start, on_step=display.step, on_epoch=display.epoch)
-    except KeyboardInterrupt:
-        root = resume or config.out
+                result = start_run(made, on_start=display.start, on_step=display.step, on_epoch=display.epoch)
+    except (KeyboardInterrupt, SystemExit):
+        root = resume or made.out
         if RunFiles(root).state.is_file():
             console.print(f"Interrupted. Go on with: yolo12edge train --resume {root}", markup=False, soft_wrap=True)
         raise
     if result.stalled:
-        console.print(f"Stopped early: no better result in {config.patience} epochs.")
+        console.print(f"Stopped early: no better result in {made.patience} epochs.")
     _finish(result, dataset)
+
+
+def _was_given(ctx: typer.Context, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _settings(given: dict[str, Any], file: Path | None) -> dict[str, Any]:
+    """Return fields of the configuration: those of a file, and those given as options, which win."""
+    from ..training.settings import read_settings
+
+    settings = {} if file is None else read_settings(file)
+    renamed = {"model": "scale", "imgsz": "image_size"}
+    settings |= {renamed.get(name, name): value for name, value in given.items() if name != "config"}
+    if isinstance(freeze := settings.get("freeze"), str) and freeze.isdecimal():
+        settings["freeze"] = int(freeze)
+    return settings
+
+
+def _number(batch: str | int) -> int:
+    from ..errors import InputError
+
+    try:
+        return int(batch)
+    except ValueError:
+        raise InputError(f"--batch is {batch!r}", expected="a number of images, or auto") from None
+
+
+def _batch(config: TrainConfig) -> int:
+    """Choose the images per step, and say why."""
+    from ..training.trainer import auto_batch
+
+    choice = auto_batch(config)
+    reason = {
+        "memory": "more would not fit",
+        "steps": "more would leave too few steps to learn in",
+    }[choice.limit]
+    console.print(
+        f"Batch {choice.batch}: an image takes {choice.per_image / 1e6:.0f} MB of the {choice.available / 1e9:.1f} GB "
+        f"that are free; {reason}.",
+        soft_wrap=True,
+    )
+    return choice.batch
 
 
 def _check(dataset: Dataset) -> None:

@@ -15,7 +15,7 @@ from ..manifest import TASKS, Task
 from ..nn.config import SCALES, VARIANTS
 from .losses.common import LossGains
 
-__all__ = ["CONFIG_NAME", "TrainConfig"]
+__all__ = ["CONFIG_NAME", "TrainConfig", "from_plain"]
 
 CONFIG_NAME = "config.json"
 
@@ -262,6 +262,11 @@ class TrainConfig:
             return msgspec.json.decode(file.read_bytes(), type=cls, dec_hook=_decode)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{file} is not a training configuration: {error}", remedy="start a new run") from error
+
+
+def from_plain(value: Any, kind: Any, *, strict: bool = True) -> Any:
+    """Make a value of a type from what JSON and YAML have; see ``msgspec.convert``."""
+    return msgspec.convert(value, kind, strict=strict, dec_hook=_decode)
 
 
 def _encode(value: Any) -> Any:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from ..data.loader import Batch
+from ..data.batch import Batch, resized
 from ..metrics import Metrics
 from ..nn import YOLO12
 from .collectives import process_count, sum_of_all
@@ -20,7 +21,7 @@ from .optim import Plan, apply_step, build_optimizer
 from .regularisation import Regulariser
 from .validation import Validation
 
-__all__ = ["LossMean", "TrainingModule"]
+__all__ = ["LossMean", "NotFiniteError", "TrainingModule"]
 
 
 class LossMean:
@@ -56,6 +57,24 @@ class LossMean:
         return dict(zip(self._names, means, strict=True))
 
 
+class NotFiniteError(Exception):
+    """A loss or gradient is infinite or no number; the weights have not been touched by it.
+
+    Args:
+        what: ``loss`` or ``gradient``.
+        epoch: Of the batch, from 0.
+        step: Within the epoch, from 0.
+        parts: Parts of the loss.
+    """
+
+    def __init__(self, what: str, epoch: int, step: int, parts: Mapping[str, float]) -> None:
+        super().__init__(what, epoch, step, parts)
+        self.what = what
+        self.epoch = epoch
+        self.step = step
+        self.parts = dict(parts)
+
+
 class TrainingModule(L.LightningModule):
     """Trains a YOLO12 of any task; optimization is manual, because accumulation changes during warm-up.
 
@@ -83,6 +102,9 @@ class TrainingModule(L.LightningModule):
         self.train_loss = LossMean(loss.parts)
         self.val_loss = LossMean(loss.parts)
         self.metrics: Metrics | None = None
+        self.scores: list[float] = []  # of the epochs done
+        self._parts: Parts = {}
+        self._step = 0
         self._since_update = 0
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -108,12 +130,16 @@ class TrainingModule(L.LightningModule):
         """
         optimizer = self.optimizers()
         assert isinstance(optimizer, L.pytorch.core.optimizer.LightningOptimizer)
+        self._step = batch_idx
         number, per_epoch = self.current_epoch * self.plan.steps_per_epoch + batch_idx, self.plan.steps_per_epoch
-        step = self.plan.at(number)
+        step = self.plan.at(number, scores=self.scores)
         apply_step(optimizer.optimizer, step)
         self._regulariser.start_step(number, self.plan.config.epochs * per_epoch, self.global_rank)
+        batch = resized(batch, self._side(number))
         parts = self.loss(self.network(images_to_float(batch.images)), batch)
         self.train_loss.add(parts, len(batch.images))
+        self._parts = {name: value.detach() for name, value in parts.items()}
+        self._check_finite("loss", *self._parts.values())
         total = torch.stack([parts[name] for name in self.loss.parts]).sum()
         share = 1 if self.loss.summed else self.plan.config.batch * step.accumulate
         images = len(batch.images) * process_count()
@@ -130,7 +156,20 @@ class TrainingModule(L.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clip the gradients; Lightning calls this once mixed precision's scale is taken off them."""
-        clip_grad_norm_(self.network.parameters(), self.plan.config.clip_norm)
+        norm = clip_grad_norm_(self.network.parameters(), self.plan.config.clip_norm)
+        if self.trainer.precision != "16-mixed":  # whose scale is found by steps that it leaves out
+            self._check_finite("gradient", norm)
+
+    def _check_finite(self, what: str, *values: Tensor) -> None:
+        if not all(bool(torch.isfinite(value)) for value in values):
+            parts = {name: value.item() for name, value in self._parts.items()}
+            raise NotFiniteError(what, self.current_epoch, self._step, parts)
+
+    def _side(self, number: int) -> int:
+        """Return the side of the pictures of a step of the run, in pixels."""
+        config = self.plan.config
+        rng = np.random.default_rng(np.random.SeedSequence(config.seed, spawn_key=(number,)))
+        return int(rng.choice(config.sides))
 
     def on_validation_epoch_start(self) -> None:
         """Start a validation pass."""
@@ -155,14 +194,22 @@ class TrainingModule(L.LightningModule):
         self.train_loss.share(self.device)
         self.val_loss.share(self.device)
         self.metrics = self.validation.score()
+        self.scores.append(nan_to_zero(self.metrics.score))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the averaged weights to the state of the run."""
         checkpoint["average"] = self.average.state_dict()
+        checkpoint["scores"] = self.scores
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the averaged weights."""
         self.average.load_state_dict(checkpoint["average"])
+        self.scores = checkpoint.get("scores", [])  # absent from runs of older versions
+
+
+def nan_to_zero(value: float) -> float:
+    """Return the value, or 0 where there was nothing to measure."""
+    return value if value == value else 0.0
 
 
 def images_to_float(images: Tensor) -> Tensor:

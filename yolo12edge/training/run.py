@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import errno
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,14 +13,19 @@ from typing import Any
 
 import lightning as L
 import torch
+from safetensors import SafetensorError
 
 from ..checkpoint import Checkpoint, CheckpointMeta
+from ..errors import InputError, TrainingError
 from ..files import atomic_file
 from ..nn import YOLO12
 from .config import CONFIG_NAME
 from .module import TrainingModule
 
-__all__ = ["EpochRecord", "RunFiles", "RunWriter"]
+__all__ = ["NO_ROOM", "EpochRecord", "RunFiles", "RunWriter", "go_on", "no_room"]
+
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""Numbers of the errors of the system that mean a full disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,11 @@ class RunFiles:
         return self.root / "last.safetensors"
 
     @property
+    def fault(self) -> Path:
+        """The batch whose loss was not a number, JSON; beside it its pictures, JPEG."""
+        return self.root / "not-a-number.json"
+
+    @property
     def samples(self) -> Path:
         """Augmented training images with their labels, JPEG."""
         return self.root / "train-samples.jpg"
@@ -65,6 +77,13 @@ class RunFiles:
     def results(self) -> Path:
         """One line of losses, accuracy and learning rate per epoch, CSV."""
         return self.root / "results.csv"
+
+    def clear_unfinished(self) -> None:
+        """Delete what a run was writing when it was killed."""
+        for path in (self.config, self.state, self.best, self.last, self.results):
+            for unfinished in self.root.glob(f".{path.stem}.????????.tmp{path.suffix}"):
+                unfinished.unlink(missing_ok=True)
+        self.state.with_suffix(".partial").unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +173,7 @@ class RunWriter(L.Callback):
         if pl_module.logger is not None:
             pl_module.logger.log_metrics({k: v for k, v in values.items() if k != "epoch"}, step=epoch)
         self.rows = [*self.rows, values]
-        fitness = nan_to_zero(metrics.score)
+        fitness = pl_module.scores[-1]
         # While nothing is found yet, the newest epoch is the best: patience starts with the first detection.
         best = fitness > self.best_fitness or self.best_fitness <= 0
         if best:
@@ -162,15 +181,22 @@ class RunWriter(L.Callback):
         # The first two are what the task is known by: AP and AP50, top-1 and top-5.
         summary = {"epoch": epoch, **{f"val_{name}": finite(columns[name]) for name in list(columns)[:2]}}
         temporary = self.files.state.with_suffix(".partial")
-        if trainer.is_global_zero:
-            checkpoint = self._checkpoint(pl_module.average.network, summary)
-            if best:
-                checkpoint.save(self.files.best)
-            checkpoint.save(self.files.last)
-            write_rows(self.files.results, self.rows)
-        trainer.save_checkpoint(temporary)  # all processes take part, the first one writes
-        if trainer.is_global_zero:
-            temporary.replace(self.files.state)
+        try:
+            if trainer.is_global_zero:
+                checkpoint = self._checkpoint(pl_module.average.network, summary)
+                if best:
+                    checkpoint.save(self.files.best)
+                checkpoint.save(self.files.last)
+                write_rows(self.files.results, self.rows)
+            trainer.save_checkpoint(temporary)  # all processes take part, the first one writes
+            if trainer.is_global_zero:
+                with temporary.open("rb+") as file:
+                    os.fsync(file.fileno())
+                temporary.replace(self.files.state)
+        except (OSError, RuntimeError, SafetensorError, InputError) as error:  # each library has its own
+            if trainer.is_global_zero:
+                temporary.unlink(missing_ok=True)
+            raise no_room(self.files, str(error)) from error
         if epoch - self.best_epoch >= self.patience:
             self.stalled = trainer.should_stop = True
         if self.on_epoch is not None and trainer.is_global_zero:
@@ -190,11 +216,19 @@ def write_rows(path: Path, rows: list[dict[str, float]]) -> None:
             writer.writerow({name: f"{value:.6g}" for name, value in row.items()})
 
 
-def nan_to_zero(value: float) -> float:
-    """Return the value, or 0 where there was nothing to measure."""
-    return value if value == value else 0.0
-
-
 def finite(value: float) -> float | None:
     """Return the value, or None where there was nothing to measure; JSON has no NaN."""
     return round(value, 6) if value == value else None
+
+
+def no_room(files: RunFiles, why: str) -> TrainingError:
+    """Return the error for a file of a run that could not be written."""
+    return TrainingError(
+        f"the files of this epoch could not be written to {files.root}: {why}; those of the epochs before are whole",
+        remedy=f"make room there; {go_on(files)}",
+    )
+
+
+def go_on(files: RunFiles) -> str:
+    """Return how a run goes on, as the end of a remedy."""
+    return f"then go on with yolo12edge train --resume {files.root}"

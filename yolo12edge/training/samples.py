@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..data.dataset import Dataset
@@ -14,12 +15,16 @@ __all__ = ["draw_training_samples"]
 _SHOWN = 16
 
 
-def draw_training_samples(pictures: PictureDataset, dataset: Dataset, out: Path) -> None:
-    """Draw augmented images of epoch 0, spread evenly over the dataset, with their labels.
+def draw_training_samples(
+    pictures: PictureDataset, dataset: Dataset, out: Path, *, keys: Sequence[tuple[int, int]] | None = None
+) -> None:
+    """Draw augmented images with their labels.
 
     Args:
         pictures: The training set.
         dataset: What it is labelled for.
         out: The image file.
+        keys: Which, by epoch and index; None spreads them evenly over the dataset in epoch 0.
     """
-    draw_pictures([pictures.picture(0, index) for index in evenly(len(pictures), _SHOWN)], dataset, out)
+    keys = keys or [(0, index) for index in evenly(len(pictures), _SHOWN)]
+    draw_pictures([pictures.picture(*key) for key in keys], dataset, out)

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, cast
 
 import lightning as L
 import torch
@@ -21,6 +22,8 @@ from ..data.loader import EpochSampler, PictureDataset, train_loader, val_loader
 from ..errors import BackendError, DatasetError, InputError
 from ..files import atomic_file
 from .config import TrainConfig
+from .faults import explained
+from .memory import BatchChoice, choose_batch
 from .module import TrainingModule
 from .objective import make_objective
 from .optim import Plan, plan_run
@@ -32,8 +35,10 @@ from .shared_norm import share_norms
 from .transfer import Transfer, freeze, make_network
 from .validation import Validation
 
-__all__ = ["TrainResult", "resume", "train"]
+__all__ = ["TrainResult", "auto_batch", "resume", "train"]
 
+TERMINATED = 128 + signal.SIGTERM
+"""Exit status of a run that the system ended."""
 _LIGHTNING_PRECISION = {"fp32": "32-true", "fp16": "16-mixed", "bf16": "bf16-mixed"}
 
 
@@ -80,6 +85,7 @@ def train(
         DatasetError: If the dataset is not usable.
         CheckpointError: If ``config.weights`` does not fit.
         BackendError: If the device or precision is not to be had.
+        TrainingError: If the loss is not a number, or memory or disk is spent.
     """
     config, place = placed(config)
     files = RunFiles(config.out)
@@ -114,6 +120,8 @@ def resume(
 ) -> TrainResult:
     """Continue an interrupted run after its last whole epoch, exactly as it would have gone on.
 
+    A run that did not come to the end of its first epoch starts anew.
+
     Args:
         root: The run's directory.
         form: As in ``train``.
@@ -123,14 +131,14 @@ def resume(
 
     Raises:
         InputError: If there is nothing to resume.
+        TrainingError: As ``train``.
     """
     files = RunFiles(root)
     config = TrainConfig.of_run(root)
-    if not files.state.is_file():
-        raise InputError(
-            f"{root} ended before its first epoch did", remedy="delete the directory and start the run again"
-        )
-    return _run(replace(config, out=root), files, files.state, form, on_start, on_step, on_epoch)
+    if placed(config)[1].rank == 0:
+        files.clear_unfinished()
+    state = files.state if files.state.is_file() else None
+    return _run(replace(config, out=root), files, state, form, on_start, on_step, on_epoch)
 
 
 def _run(
@@ -174,10 +182,11 @@ def _run(
         samples,
         image_size=config.image_size,
         augment=config.augmentation,
+        cache=config.cache,
         close_mosaic_from=config.epochs - config.close_mosaic,
         **of_task,
     )
-    validation = PictureDataset(scored, image_size=config.image_size, **of_task)
+    validation = PictureDataset(scored, image_size=config.image_size, cache=config.cache, **of_task)
     pin = accelerator == "cuda"
     writer = RunWriter(
         files,
@@ -222,7 +231,15 @@ def _run(
         if state is not None:
             # Lightning starts the first iterator before it tells the sampler the epoch.
             loader.sampler.set_epoch(torch.load(state, weights_only=True, mmap=True)["epoch"] + 1)  # type: ignore[attr-defined]
-        with interruptible(trainer):
+        explaining = explained(
+            config,
+            files,
+            network=network,
+            pictures=training,
+            sampler=cast("EpochSampler", loader.sampler),
+            dataset=dataset,
+        )
+        with interruptible(trainer), explaining:
             trainer.fit(
                 module,
                 loader,
@@ -259,6 +276,14 @@ def validation_batch(config: TrainConfig, images: int) -> int:
     return min(config.batch, images // processes)
 
 
+def auto_batch(config: TrainConfig) -> BatchChoice:
+    """Choose the images per step of a run by what a step takes of memory where it will be; see ``choose_batch``."""
+    device, _ = choose_device(config)
+    dataset = read_dataset(config.data, task=config.task)
+    network, _ = make_network(config, dataset, None)
+    return choose_batch(config, network, device=device, images=len(dataset.samples("train")))
+
+
 def choose_device(config: TrainConfig) -> tuple[str, str]:
     """Return Lightning's names of the accelerator and the precision that the run asks for.
 
@@ -289,18 +314,29 @@ def choose_device(config: TrainConfig) -> tuple[str, str]:
 
 @contextmanager
 def interruptible(trainer: L.Trainer) -> Iterator[None]:
-    """Let an interrupt through: Lightning would exit the process with status 1 and go on ignoring the signal."""
+    """Let an interrupt through, and end the process in order, with status 143, when the system asks for it.
+
+    Lightning would exit with status 1 after an interrupt and go on ignoring the signal.
+    """
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT)
+    ending = signal.getsignal(signal.SIGTERM)
+    if main and ending in (signal.SIG_DFL, None):
+        signal.signal(signal.SIGTERM, _end)
     try:
         yield
     except SystemExit as error:
-        if not trainer.interrupted:
+        if error.code == TERMINATED or not trainer.interrupted:
             raise
         raise KeyboardInterrupt from error
     finally:
         if main:
             signal.signal(signal.SIGINT, handler)
+            signal.signal(signal.SIGTERM, ending)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(TERMINATED)
 
 
 @contextmanager

@@ -141,7 +141,7 @@ def train(
                 result = start_run(made, on_start=display.start, on_step=display.step, on_epoch=display.epoch)
     except (KeyboardInterrupt, SystemExit):
         root = resume or made.out
-        if RunFiles(root).state.is_file():
+        if RunFiles(root).config.is_file():
             console.print(f"Interrupted. Go on with: yolo12edge train --resume {root}", markup=False, soft_wrap=True)
         raise
     if result.stalled:

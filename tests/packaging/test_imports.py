@@ -101,6 +101,7 @@ LAZY_ENGINES = {
     "pycuda",
     "pynvml",
     "ray",
+    "ray",
     "supervision",
     "tensorboard",
     "tensorrt",

@@ -194,7 +194,6 @@ def test_drawn_masks_are_those_of_the_picture() -> None:
 
 class _Constant:
     parts = ("cls",)
-    smooths = False
 
     def __init__(self, *, summed: bool) -> None:
         self.summed = summed

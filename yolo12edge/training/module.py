@@ -112,8 +112,10 @@ class TrainingModule(L.LightningModule):
         return build_optimizer(self.network, self.plan)
 
     def on_fit_start(self) -> None:
-        """Bring the average to the device of the network."""
+        """Bring the average to the device of the network, and both into the form in which it computes fastest."""
         self.average.network.to(self.device)
+        for network in (self.network, self.average.network):
+            network.to(memory_format=memory_format(self.device))  # type: ignore[call-overload]  # keyword alone
 
     def on_train_epoch_start(self) -> None:
         """Start an epoch's means."""
@@ -212,6 +214,11 @@ def nan_to_zero(value: float) -> float:
     return value if value == value else 0.0
 
 
+def memory_format(device: torch.device) -> torch.memory_format:
+    """Return the order of a picture's numbers in which convolutions are fastest: channels last, but not on MPS."""
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last
+
+
 def images_to_float(images: Tensor) -> Tensor:
-    """Map uint8 pixels to float32 in [0, 1]."""
-    return images.float().div_(255)
+    """Map uint8 pixels (B, 3, H, W) to float32 in [0, 1], in the order that ``memory_format`` names."""
+    return images.contiguous(memory_format=memory_format(images.device)).float().div_(255)

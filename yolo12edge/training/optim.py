@@ -146,15 +146,15 @@ def build_optimizer(network: nn.Module, plan: Plan) -> torch.optim.Optimizer:
         {"params": norms, "weight_decay": 0.0, "kind": "norms"},
         {"params": biases, "weight_decay": 0.0, "kind": "biases"},
     ]
-    momentum = plan.config.momentum
+    momentum, betas = plan.config.momentum, (plan.config.momentum, 0.999)
+    if plan.optimizer == "lamb":
+        return Lamb(groups, lr=plan.lr, betas=betas)
+    # Elsewhere a fused step would take off mixed precision's scale by itself, and gradients would be clipped before.
+    fused = all(parameter.device.type == "cpu" for parameter in network.parameters())
     if plan.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=plan.lr, momentum=momentum, nesterov=momentum > 0)
-    kinds: dict[str, type[torch.optim.Optimizer]] = {
-        "adamw": torch.optim.AdamW,
-        "adam": torch.optim.Adam,
-        "lamb": Lamb,
-    }
-    return kinds[plan.optimizer](groups, lr=plan.lr, betas=(momentum, 0.999))  # type: ignore[call-arg]
+        return torch.optim.SGD(groups, lr=plan.lr, momentum=momentum, nesterov=momentum > 0, fused=fused)
+    kind = torch.optim.AdamW if plan.optimizer == "adamw" else torch.optim.Adam
+    return kind(groups, lr=plan.lr, betas=betas, fused=fused)
 
 
 def apply_step(optimizer: torch.optim.Optimizer, step: Step) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from ...errors import InputError, Yolo12EdgeError
 from ..config import TrainConfig
-from ..run import EpochRecord, RunFiles, nan_to_zero
+from ..module import nan_to_zero
+from ..run import EpochRecord, RunFiles
 from ..trainer import resume, train
 from .records import State, Trial, best_of, write_best, write_tables
 from .search import Search

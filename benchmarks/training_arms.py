@@ -4,8 +4,8 @@
 
 - ``none``: without augmentation;
 - ``base``: with the preset ``base``;
-- ``pretrained``: with ``base``, from a backbone that was pretrained on the same pictures without their labels. What the
-  pretraining takes is taken off the epochs, so that all ways have the same time;
+- ``pretrained``: with ``base``, from a backbone that was pretrained on pictures without labels: the same, or a folder of
+  others. What the pretraining takes is taken off the epochs, so that all ways have the same time;
 - ``pretrained, more``: the same backbone, with all the epochs.
 
 A run is one thread; ``--jobs`` run at a time. What is in ``--out`` already is not done again: an interrupted call goes
@@ -28,7 +28,6 @@ from pathlib import Path
 from commands import run_command
 
 ROOT = Path(__file__).parents[1]
-PRETRAINING_EPOCHS = 100
 FIGURES = ("ap", "ap50")
 
 
@@ -101,14 +100,25 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--method", default="simclr")
+    parser.add_argument("--pictures", type=Path, help="Folder to pretrain on; the dataset's own without it.")
+    parser.add_argument("--pretraining-epochs", type=int, default=40)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     seeds = range(arguments.seeds)
 
     def pretrain(seed: int) -> float:
         folder = arguments.out / f"backbone-{seed}"
-        words = ("--data", arguments.data, "--method", arguments.method, "--imgsz", arguments.imgsz, "--workers", 0)
-        rest = ("--epochs", PRETRAINING_EPOCHS, "--batch", 32, "--seed", seed, "--out", folder)
+        words = (
+            "--data",
+            arguments.pictures or arguments.data,
+            "--method",
+            arguments.method,
+            "--imgsz",
+            arguments.imgsz,
+            "--workers",
+            0,
+        )
+        rest = ("--epochs", arguments.pretraining_epochs, "--batch", 32, "--seed", seed, "--out", folder)
         return timed(folder, command("pretrain", *words, *rest))
 
     results: dict[str, list[dict[str, float]]] = {}

@@ -4,8 +4,8 @@
 
 - ``none``: without augmentation;
 - ``base``: with the preset ``base``;
-- ``pretrained``: with ``base``, from a backbone that was pretrained on pictures without labels: the same, or a folder of
-  others. What the pretraining takes is taken off the epochs, so that all ways have the same time;
+- ``pretrained``: with ``base``, from a backbone that was pretrained on pictures without labels: the same, or others.
+  What the pretraining takes is taken off the epochs, so that all ways have the same time;
 - ``pretrained, more``: the same backbone, with all the epochs.
 
 A run is one thread; ``--jobs`` run at a time. What is in ``--out`` already is not done again: an interrupted call goes

@@ -10,8 +10,12 @@ from zlib import crc32
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 TINY = 96
+
+settings.register_profile("tests", deadline=None)  # time says nothing of a machine that is busy
+settings.load_profile("tests")
 
 
 @pytest.fixture(autouse=True)

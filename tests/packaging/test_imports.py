@@ -101,7 +101,6 @@ LAZY_ENGINES = {
     "pycuda",
     "pynvml",
     "ray",
-    "ray",
     "supervision",
     "tensorboard",
     "tensorrt",

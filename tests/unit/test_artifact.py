@@ -529,7 +529,7 @@ def test_missing_onnx_file_and_too_much_metadata(tmp_path: Path) -> None:
         read_onnx_metadata(tmp_path / "big.onnx")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.one_of(
         st.binary(max_size=60),

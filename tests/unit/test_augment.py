@@ -72,7 +72,7 @@ def run(config, seed, load=None, size=SIZE):
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10**6), mosaic=st.sampled_from([0, 1]), flipud=st.sampled_from([0, 1]))
 def test_upright_boxes_stay_on_their_pixels(seed, mosaic, flipud):
     painter = Painter(seed)
@@ -91,7 +91,7 @@ def test_upright_boxes_stay_on_their_pixels(seed, mosaic, flipud):
                 assert code in labels.class_id
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10**6), mosaic=st.sampled_from([0, 1]))
 def test_turned_boxes_stay_on_their_pixels(seed, mosaic):
     config = usual(mosaic=mosaic, hsv=(0, 0, 0), degrees=30, shear=8, perspective=0.0005, flipud=0.5)
@@ -130,7 +130,7 @@ def test_mosaic_has_four_quadrants():
     assert around == [10, 11, 12, 13]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10**6))
 def test_without_augmentation_it_is_the_letterbox(seed):
     picture = painted(0, np.random.default_rng(seed))

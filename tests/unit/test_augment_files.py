@@ -72,9 +72,7 @@ def written(folder: Path, text: str) -> Path:
 
 
 def test_a_file_says_what_is_different_for_a_task(tmp_path: Path) -> None:
-    path = written(
-        tmp_path, "mosaic: {p: 0.3}\nfliplr:\nhsv: {hue: 0}\nsegment: {copy-paste: {p: 0.2}, mosaic: ~}\n"
-    )
+    path = written(tmp_path, "mosaic: {p: 0.3}\nfliplr:\nhsv: {hue: 0}\nsegment: {copy-paste: {p: 0.2}, mosaic: ~}\n")
     assert load_augmentation(path, task="pose") == Augmentation(mosaic=Mosaic(p=0.3), hsv=Hsv(hue=0))
     assert load_augmentation(str(path), task="segment") == Augmentation(copy_paste=CopyPaste(p=0.2), hsv=Hsv(hue=0))
 

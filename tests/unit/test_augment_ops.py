@@ -67,7 +67,7 @@ def of_boxes(*boxes: tuple[float, ...]) -> Objects:
 # --- policies ---
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     name=st.sampled_from(sorted(_GEOMETRY)),
     strength=st.floats(-1, 1),

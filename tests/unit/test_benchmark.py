@@ -321,7 +321,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_no_damaged_record_does_more_than_being_refused(data: st.DataObject) -> None:
     """Bytes replaced anywhere, or a value replaced by any other: read and compared, or refused."""

@@ -73,7 +73,7 @@ def test_what_disturbs_both_cancels() -> None:
 
 
 @pytest.mark.usefixtures("fewer")
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 1000), st.floats(0.01, 100), st.integers(MIN_BLOCKS, 60), st.integers(1, 5))
 def test_scale_and_order(seed: int, factor: float, count: int, calls: int) -> None:
     rng = np.random.default_rng(seed)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from yolo12edge.imaging import box_area, box_iou, clip_boxes, xywh_from_xyxy, xyxy_from_xywh
@@ -22,7 +22,6 @@ def slow_iou(a: np.ndarray, b: np.ndarray) -> float:
     return overlap / union if union > 0 else 0.0
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 6), st.integers(0, 6))
 def test_iou_is_that_of_single_pairs(seed: int, n: int, m: int) -> None:
     a, b = random_boxes(seed, n), random_boxes(seed + 1, m)

@@ -240,7 +240,7 @@ def test_tensors_of_pytorch_on_the_cpu():
 numbers = st.one_of(st.integers(-(2**63), 2**63 - 1), st.integers(-4, 40))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     shape=st.lists(numbers, max_size=5),
     strides=st.none() | st.lists(numbers, max_size=5),
@@ -272,7 +272,7 @@ anything = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(changes=st.dictionaries(st.sampled_from(["version", "shape", "typestr", "data", "strides", "stream"]), anything))
 def test_any_interface_is_taken_or_an_input_error(changes):
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.task_data import make_dataset
@@ -132,7 +132,6 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
 # --- rings ---
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32))
 def test_joined_rings_cover_what_the_rings_cover(seed: int) -> None:
     rng = np.random.default_rng(seed)

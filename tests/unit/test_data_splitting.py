@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.task_data import make_dataset
@@ -23,7 +23,6 @@ from yolo12edge.errors import DatasetError, InputError
 from yolo12edge.manifest import TASKS, Task
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(2, 5))
 def test_every_group_is_dealt_and_no_split_is_empty(seed: int, splits: int) -> None:
     rng = np.random.default_rng(seed)

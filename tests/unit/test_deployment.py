@@ -234,13 +234,13 @@ def test_weights_beside_the_model_are_refused(tmp_path: Path) -> None:
         triton_from_artifact(made(tmp_path / "b", format="openvino"), tmp_path / "out")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=st.text(min_size=1, max_size=30))
 def test_any_name_survives_protobuf_text(text: str) -> None:
     assert parse_config(f"name: {triton_server._quoted(text)}").name == text
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(names=st.lists(st.text(min_size=1, max_size=12), min_size=1, max_size=5))
 def test_labels_are_one_a_line(names: list[str]) -> None:
     lines = label_lines(names)

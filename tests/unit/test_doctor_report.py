@@ -235,7 +235,7 @@ def test_scrubbing_takes_paths_and_names_only(text: str, expected: str | None) -
     assert scrubbed({"a": [text, 1, None]}, private=["erika", "robot-7"]) == {"a": [expected or text, 1, None]}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(parts=st.lists(st.from_regex(r"[A-Za-z0-9_.-]{1,8}", fullmatch=True), min_size=3, max_size=6))
 def test_no_folder_of_a_path_is_left(parts: list[str]) -> None:
     found = scrubbed(f"at '/{'/'.join(parts)}'", private=[])

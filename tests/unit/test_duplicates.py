@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from yolo12edge.data.duplicates import NEAR, PictureIndex, near_pairs, picture_digests
@@ -24,7 +24,6 @@ def components(pairs: np.ndarray, count: int) -> list[int]:
     return root
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32), st.integers(0, 8))
 def test_near_hashes_are_all_found(seed: int, distance: int) -> None:
     """Bands find what comparing each with each finds; equal hashes hang together by the first."""

@@ -68,7 +68,7 @@ def everything(count: int, seed: int, image_hw: tuple[int, int] = (40, 60)) -> D
 
 
 @given(count=st.integers(0, 5), seed=st.integers(0, 1000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_mirroring_twice_changes_nothing(count: int, seed: int) -> None:
     found = everything(count, seed)
     flip = (0, 2, 1, 3)
@@ -83,7 +83,7 @@ def test_mirroring_twice_changes_nothing(count: int, seed: int) -> None:
 
 
 @given(left=st.integers(0, 30), top=st.integers(0, 20), seed=st.integers(0, 1000))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_shifting_into_a_larger_frame_and_back_changes_nothing(left: int, top: int, seed: int) -> None:
     found = everything(3, seed)
     larger = shift(found, -left, -top, (40 + top + 5, 60 + left + 5))
@@ -104,7 +104,7 @@ def test_shifting_cuts_what_reaches_out_and_leaves_out_what_is_outside() -> None
 
 
 @given(count=st.integers(0, 8), seed=st.integers(0, 1000), weight=st.floats(0.1, 10))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_one_model_is_taken_as_it_is(count: int, seed: int, weight: float) -> None:
     found = everything(count, seed)
     found = found[np.argsort(-found.confidence, kind="stable")]
@@ -113,7 +113,7 @@ def test_one_model_is_taken_as_it_is(count: int, seed: int, weight: float) -> No
 
 
 @given(seed=st.integers(0, 1000), copies=st.integers(2, 4))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_models_that_agree_are_one_of_them(seed: int, copies: int) -> None:
     found = everything(4, seed)
     found = found[np.argsort(-found.confidence, kind="stable")]
@@ -153,7 +153,7 @@ def test_classes_and_objects_of_one_model_stay_apart() -> None:
     boxes=arrays(np.float64, (3, 5), elements=st.floats(0, 1)),
     order=st.permutations([0, 1, 2]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_order_of_models_does_not_matter(boxes: np.ndarray, order: list[int]) -> None:
     parts = [one((x, y, x + 8 + w, y + 8 + h), 0.5 + number / 8) for number, (x, y, w, h, _) in enumerate(boxes)]
     same(fuse(parts), fuse([parts[number] for number in order]), within=1e-4)

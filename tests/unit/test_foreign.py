@@ -270,7 +270,7 @@ def test_a_class_keeps_its_name_in_yaml(tmp_path: Path) -> None:
     assert read_or_refused(lambda: metadata_of(read_metadata_yaml(tmp_path / "metadata.yaml"), "x")) is None
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12), min_size=1, max_size=6))
 @example(["'", '"', "'\"", "\\", "\n\t\r\\n", "é\u2028\x00\U0001f600", "}", "{0: 'x'}"])
 def test_names_come_back_as_python_prints_them(names: list[str]) -> None:
@@ -312,7 +312,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.lists(PIECES, max_size=30).map("".join) | st.text(max_size=60))
 @example("{" * 100_000)
 @example("{0: '" + "\\" * 100_001 + "'}")
@@ -333,7 +333,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.dictionaries(st.sampled_from([*METADATA, "__class__", "head"]), VALUES, max_size=8))
 def test_metadata_of_any_kind_is_read_or_refused(entries: dict[str, Any]) -> None:
     found = read_or_refused(metadata_of, entries, "x")
@@ -341,7 +341,7 @@ def test_metadata_of_any_kind_is_read_or_refused(entries: dict[str, Any]) -> Non
     assert found is None or set(found.__slots__) == allowed
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_a_damaged_onnx_file_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     folder = tmp_path_factory.getbasetemp() / "damaged"

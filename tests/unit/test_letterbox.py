@@ -13,7 +13,6 @@ side = st.integers(1, 700)
 network_side = st.sampled_from([32, 64, 320, 416, 640])
 
 
-@settings(deadline=None)
 @given(side, side, network_side, network_side, st.integers(0, 2**32 - 1))
 def test_boxes_come_back(height: int, width: int, net_h: int, net_w: int, seed: int) -> None:
     plan = plan_letterbox((height, width), (net_h, net_w))
@@ -26,7 +25,6 @@ def test_boxes_come_back(height: int, width: int, net_h: int, net_w: int, seed: 
     assert back.dtype == np.float32
 
 
-@settings(deadline=None)
 @given(side, side, network_side, network_side)
 def test_image_fills_one_axis_and_is_centred(height: int, width: int, net_h: int, net_w: int) -> None:
     plan = plan_letterbox((height, width), (net_h, net_w))
@@ -43,7 +41,7 @@ def test_image_fills_one_axis_and_is_centred(height: int, width: int, net_h: int
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(40, 500), st.integers(40, 500), st.data())
 def test_a_painted_rectangle_lands_where_to_network_says(height: int, width: int, data: st.DataObject) -> None:
     left = data.draw(st.integers(0, width - 20))

@@ -210,7 +210,7 @@ angles = st.floats(-pi / 4, 3 * pi / 4)
 rectangles = st.tuples(places, places, sides, sides, angles)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rectangles, rectangles)
 def test_probabilistic_iou_does_not_mind_the_name_of_a_rectangle(a: tuple[float, ...], b: tuple[float, ...]) -> None:
     first, second = (torch.tensor([value], dtype=torch.float64) for value in (a, b))
@@ -235,7 +235,7 @@ def test_probabilistic_iou_of_thin_boxes_has_a_gradient(height: float) -> None:
     assert torch.allclose(value.detach().double(), exact, atol=2e-3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rectangles, rectangles)
 def test_probabilistic_iou_is_that_of_the_runtime(a: tuple[float, ...], b: tuple[float, ...]) -> None:
     mine = probabilistic_iou(torch.tensor([a], dtype=torch.float64), torch.tensor([b], dtype=torch.float64))
@@ -243,7 +243,7 @@ def test_probabilistic_iou_is_that_of_the_runtime(a: tuple[float, ...], b: tuple
     assert float(mine) == pytest.approx(float(theirs[0]), abs=2e-3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rectangles, st.tuples(st.floats(-0.49, 0.49), st.floats(-0.49, 0.49)), st.floats(1.05, 3))
 def test_points_inside_rotated_boxes(box: tuple[float, ...], share: tuple[float, float], factor: float) -> None:
     corners = corners_of_rotated(np.array([box]))[0]

@@ -26,7 +26,7 @@ def slow_masks(coefficients, prototypes, xyxy, letterbox):
     return whole, inside
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(20, 400), st.integers(20, 400), st.sampled_from([(64, 64), (96, 160)]))
 def test_masks_are_those_of_the_whole_frame_inside_their_boxes(
     seed: int, height: int, width: int, network: tuple[int, int]

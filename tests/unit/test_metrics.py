@@ -298,7 +298,7 @@ def loop_by_overlap(table: npt.NDArray[np.float32]) -> list[int]:
     return result
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 9), st.integers(1, 7), st.integers(0, 2**31), st.sampled_from([0.2, 0.6, 1.0]))
 def test_matching_is_the_greedy_loop(detections: int, objects: int, seed: int, density: float) -> None:
     rng = np.random.default_rng(seed)

@@ -18,7 +18,7 @@ pytest.importorskip("torch", reason="needs torch")
 from tests.unit.mil_packages import MODEL, result, results, written
 
 FLOATS = ["float16", "float32"]
-FEW = settings(max_examples=50, deadline=None)
+FEW = settings(max_examples=50)
 
 
 def random(*shape: int, dtype: str = "float32", seed: int = 0) -> np.ndarray:

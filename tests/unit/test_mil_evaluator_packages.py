@@ -348,7 +348,7 @@ def fuzzed() -> dict[str, bytes]:
     return written(quantized, {"x": ((1, 3, 4, 6), "fp32")})
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     name=st.sampled_from([MODEL, MODEL, MODEL, WEIGHTS]),
     edits=st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(0, 255)), min_size=1, max_size=4),

@@ -39,7 +39,7 @@ def scene(seed: int, count: int, span: int) -> tuple[np.ndarray, np.ndarray, np.
     return boxes, scores, rng.integers(0, 4, count)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(0, 2**32 - 1),
     st.integers(0, 120),
@@ -123,7 +123,7 @@ def test_shapes_are_checked() -> None:
     assert nms(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), iou_threshold=0.5).shape == (0,)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 140), st.booleans(), st.integers(1, 150))
 def test_few_candidates_are_settled_as_many_are(seed: int, count: int, agnostic: bool, limit: int) -> None:
     module = importlib.import_module("yolo12edge.imaging.nms")

@@ -28,7 +28,7 @@ def observed(*parts):
     return observer.result()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.integers(1, 40).flatmap(
         lambda size: st.lists(

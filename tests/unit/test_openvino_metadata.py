@@ -130,7 +130,7 @@ def test_weights_beside_the_file_are_found(tmp_path: Path) -> None:
 WHOLE = document('<yolo12edge value="{}"/>')
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.one_of(
         st.binary(max_size=80),

@@ -44,7 +44,7 @@ def candidates(seed: int, count: int, classes: int) -> tuple[np.ndarray, np.ndar
 APART = np.array([[0, 20, 40], [0, 20, 40], [10, 30, 50], [10, 30, 50]], np.float32)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 200), st.integers(1, 5), st.booleans(), st.booleans())
 def test_what_is_kept_obeys_the_thresholds(seed: int, count: int, classes: int, agnostic: bool, multi: bool) -> None:
     boxes, scores = candidates(seed, count, classes)

@@ -83,7 +83,7 @@ def tensors(draw):
     return statistics_of(values * 10.0 ** draw(st.integers(-20, 20)))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(tensors(), st.sampled_from(METHODS), st.booleans())
 def test_ranges_hold_zero_and_lie_within_the_extremes(statistics, method, symmetric):
     low, high = solve_range(statistics, method, symmetric=symmetric)
@@ -98,7 +98,7 @@ def test_ranges_hold_zero_and_lie_within_the_extremes(statistics, method, symmet
         assert high <= most
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tensors(), st.booleans())
 def test_mse_is_never_worse_than_minmax(statistics, symmetric):
     def error(method):
@@ -127,7 +127,7 @@ def plain_divergence(counts, first, last):
     return (p[filled] * np.log(p[filled] / q[filled])).sum()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(tensors())
 def test_divergence_is_that_of_the_histograms(statistics):
     first = np.array([0, 1024, 1700, 1900, 2040])

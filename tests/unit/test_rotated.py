@@ -44,7 +44,7 @@ def clipped_area(subject: np.ndarray, window: np.ndarray) -> float:
     return float(abs((x * np.roll(y, -1) - y * np.roll(x, -1)).sum()) / 2)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(BOX, BOX, st.floats(-2000, 2000))
 def test_exact_overlap_is_that_of_clipped_polygons(a: tuple, b: tuple, shift: float) -> None:
     boxes = np.array([a, b])
@@ -58,7 +58,7 @@ def test_exact_overlap_is_that_of_clipped_polygons(a: tuple, b: tuple, shift: fl
     np.testing.assert_allclose(table.diagonal(), 1, atol=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(BOX, min_size=1, max_size=20))
 def test_upright_boxes_overlap_as_boxes_do(boxes: list[tuple]) -> None:
     upright = np.array(boxes, np.float32)
@@ -67,7 +67,7 @@ def test_upright_boxes_overlap_as_boxes_do(boxes: list[tuple]) -> None:
     np.testing.assert_allclose(rotated_iou(upright, upright), box_iou(hull, hull), atol=1e-5)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(BOX, st.integers(-3, 3))
 def test_the_same_rectangle_has_many_names(box: tuple, turns: int) -> None:
     x, y, width, height, angle = box
@@ -91,7 +91,7 @@ def test_angles_turn_clockwise_in_the_picture() -> None:
     np.testing.assert_allclose(hull_of_rotated(np.array([[10.0, 20.0, 8.0, 2.0, np.pi / 2]])), [[9, 16, 11, 24]])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(BOX, st.floats(0.2, 5))
 def test_stretching_moves_the_corners(box: tuple, gain: float) -> None:
     boxes = np.array([box])
@@ -129,7 +129,7 @@ def candidates(seed: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return boxes.astype(np.float32), (rng.integers(1, 90, count) / 90).astype(np.float32), rng.integers(0, 3, count)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 700), st.sampled_from([0.0, 0.2, 0.5, 0.8, 1.0]), st.booleans())
 def test_suppression_is_the_greedy_one(seed: int, count: int, threshold: float, agnostic: bool) -> None:
     boxes, scores, classes = candidates(seed, count)

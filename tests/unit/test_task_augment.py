@@ -68,7 +68,7 @@ def colours(image: np.ndarray, class_id: int) -> np.ndarray:
     return (np.abs(image.astype(int) - colour) < 60).all(axis=2)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10**6), index=st.integers(0, 7), mosaic=st.sampled_from([0, 1]))
 def test_polygons_stay_on_their_pixels(seed: int, index: int, mosaic: int) -> None:
     config = usual(degrees=40, shear=5, hsv=(0, 0, 0), flipud=0.3, mosaic=mosaic)
@@ -93,7 +93,7 @@ def test_polygons_stay_on_their_pixels(seed: int, index: int, mosaic: int) -> No
         assert np.allclose(box, [*points.min(axis=0), *points.max(axis=0)], atol=1e-3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10**6), index=st.integers(0, 7), task=st.sampled_from(["detect", "segment", "pose", "obb"]))
 def test_there_and_back(seed: int, index: int, task: str) -> None:
     before = objects_of(task, index)
@@ -148,7 +148,7 @@ def test_a_point_outside_the_picture_is_forgotten() -> None:
     assert found.tolist() == [[10, 10, 2], [0, 0, 0], [0, 0, 0], [96, 0, 1]]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.tuples(*[st.floats(-30, 126)] * 2, *[st.floats(8, 80)] * 2, st.floats(-3, 3)),
 )
@@ -170,7 +170,7 @@ def test_oriented_boxes_keep_their_angle_at_the_border(box: tuple[float, ...]) -
     assert OBB.targets(after, SIZE)["obb"].shape == (1, 5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(st.floats(-40, 136), st.floats(-40, 136)), min_size=3, max_size=8))
 def test_a_clipped_ring_covers_what_is_inside(points: list[tuple[float, float]]) -> None:
     ring = np.array(points, np.float64)

@@ -134,7 +134,7 @@ def test_oriented_boxes_suppress_each_other_as_such() -> None:
     np.testing.assert_allclose(found.confidence, [0.9, 0.8])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1), st.integers(20, 900), st.integers(20, 900))
 def test_oriented_boxes_survive_the_way_to_the_network_and_back(seed: int, height: int, width: int) -> None:
     rng = np.random.default_rng(seed)
@@ -169,7 +169,7 @@ def test_what_is_not_finite_is_dropped(task: Task, value: float) -> None:
     assert decode(FACTS[task], made, BOX, ANY).class_id.tolist() == [1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from(["detect", "segment", "pose", "obb"]),
     st.integers(0, 2**32 - 1),

@@ -51,7 +51,7 @@ def run(search: Search, scores: list[float], state: str = "done") -> Trial:
 
 
 @given(low=st.floats(1e-6, 1e3), width=st.floats(1e-3, 1e3), log=st.booleans(), seed=st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_drawn_values_lie_in_their_range(low: float, width: float, log: bool, seed: int) -> None:
     value = Range(low=low, high=low + width, log=log).draw(np.random.default_rng(seed))
     assert low <= value * (1 + 1e-12)

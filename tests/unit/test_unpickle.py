@@ -533,7 +533,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(st.one_of(st.binary(max_size=60), st.lists(PIECES, max_size=40).map(lambda pieces: b"".join(pieces))))
 def test_any_bytes_end_in_a_value_or_an_error(data: bytes) -> None:
     message = ""

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..checkpoint import Checkpoint
 from ..data.dataset import Dataset, Sample
 from ..nn import ModelConfig
 from .config import TrainConfig
@@ -43,5 +42,7 @@ def make_objective(config: TrainConfig, dataset: Dataset, samples: Sequence[Samp
     loss = make_loss(dataset.task, settings)
     if config.teacher is None:
         return loss
+    from ..checkpoint import Checkpoint  # needs PyTorch by its name alone
+
     teacher, order = load_teacher(Checkpoint.load(config.teacher), network, dataset.class_names)
     return Taught(loss, teacher, order, IMITATIONS[dataset.task], settings, config.distill)

@@ -29,6 +29,7 @@ NEEDS_TORCH = (
     "checkpoint.checkpoint",
     "checkpoint.public",
     "checkpoint.torch_file",
+    "data.batch",
     "data.loader",
     "exporters.onnx_blocks",
     "exporters.onnx_heads",

@@ -58,6 +58,7 @@ def unlabelled(tmp_path: Path, scene_frames: list[np.ndarray]) -> Path:
     folder.mkdir()
     for index, frame in enumerate(scene_frames[2:]):  # the first is the picture to validate with, smaller and as JPEG
         cv2.imwrite(str(folder / f"{index}.jpg"), cv2.resize(frame, (128, 128)) if index == 0 else frame)
+    cv2.imwrite(str(folder / "labelled.png"), scene_frames[0])
     (folder / "broken.jpg").write_bytes(b"no picture")
     return folder
 
@@ -77,7 +78,7 @@ def test_labels_are_a_dataset_without_what_is_scored(
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 1, result.output  # broken.jpg
     assert "3 pictures labelled" in result.output
-    assert "1 left out because they are scored, 1 not read" in result.output
+    assert "2 left out because the dataset holds them, 1 not read" in result.output
     dataset = read_dataset(out / "data.yaml")
     before = read_dataset(data, task=task)  # type: ignore[arg-type]
     assert (dataset.task, dataset.class_names, dataset.keypoints) == (task, before.class_names, before.keypoints)

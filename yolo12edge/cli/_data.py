@@ -1,4 +1,4 @@
-"""What ``--data`` of the exporting commands means."""
+"""What ``--data`` means: labels that fit a model, to score it with, and images to calibrate it on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from ..data.dataset import Dataset, Sample
     from ..manifest import Manifest, Task
 
-__all__ = ["ExportData", "described_by", "read_export_data", "refuse_other_keypoints"]
+__all__ = [
+    "ExportData",
+    "described_by",
+    "read_export_data",
+    "read_scored",
+    "refuse_other_classes",
+    "refuse_other_keypoints",
+]
 
 _HELD_BACK = 128  # images of a folder that are not calibrated on but compared on, at most a fifth of them
 _ENOUGH = 64  # images; with fewer, all are needed to calibrate
@@ -71,6 +78,56 @@ def refuse_other_keypoints(model: Manifest | CheckpointMeta, dataset: Dataset, *
             expected=f"those of the model: {own.count} of {own.dimensions}",
             remedy=remedy,
         )
+
+
+def refuse_other_classes(model: Manifest | CheckpointMeta, dataset: Dataset, *, remedy: str) -> None:
+    """Refuse labels whose classes are not those of the model.
+
+    Raises:
+        DatasetError: If the names or their order differ.
+    """
+    from ..errors import DatasetError
+
+    own, theirs = model.class_names, dataset.class_names
+    if list(own) == list(theirs):
+        return
+    if len(own) != len(theirs):
+        fact = f"the model knows {len(own)} classes and {dataset.path} has {len(theirs)}"
+    else:
+        index = next(i for i, (a, b) in enumerate(zip(own, theirs, strict=True)) if a != b)
+        fact = f"class {index} is {own[index]!r} for the model and {theirs[index]!r} in {dataset.path}"
+    raise DatasetError(
+        fact,
+        expected=f"the same names in the same order; the model's are {', '.join(own[:20])}{', …' * (len(own) > 20)}",
+        remedy=f"{remedy}, or correct `names:`",
+    )
+
+
+def read_scored(data: Path, split: str, model: Manifest) -> tuple[Dataset, list[Sample]]:
+    """Read the split of a dataset that a model is scored with.
+
+    Raises:
+        DatasetError: If the dataset is not usable, the split has no labels, or they are not those of the model.
+    """
+    from ..data.dataset import read_dataset
+    from ..errors import DatasetError
+
+    dataset = read_dataset(data, task=model.task)
+    samples = dataset.samples(split)
+    if not samples:
+        raise DatasetError(
+            f"the split {split!r} of {data} has no picture for the model's task {model.task}",
+            expected="a dataset of that task",
+        )
+    if not any(len(sample) for sample in samples):
+        raise DatasetError(
+            f"the split {split!r} of {data} has {len(samples)} images and no label",
+            expected="labels to compare with",
+            remedy="check the split and where its labels lie",
+        )
+    for refuse in (refuse_other_classes, refuse_other_keypoints):
+        refuse(model, dataset, remedy="evaluate on the dataset that the model was trained for")
+    return dataset, samples
 
 
 def read_export_data(

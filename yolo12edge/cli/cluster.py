@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..cluster import Seen
     from ..thresholds import Thresholds
 
-__all__ = ["app"]
+__all__ = ["app", "find_pictures"]
 
 app = typer.Typer(help="Work on many pictures with all machines of a Ray cluster.", no_args_is_help=True)
 
@@ -40,18 +40,16 @@ def val(
     """Measure the accuracy of a model as `val` does, with the pictures shared out to workers."""
     import msgspec
 
-    from ..data.dataset import read_dataset
     from ..errors import InputError
     from ..files import atomic_file
     from ..metrics import EVAL_THRESHOLDS, Measure, Target
     from ..runtimes import Runtime
-    from .val import _check_class_names, accuracy_tables
+    from ._data import read_scored
+    from .val import accuracy_tables
 
     with Runtime(model) as runtime:
         manifest = runtime.manifest
-    dataset = read_dataset(data, task=manifest.task)
-    _check_class_names(manifest.class_names, dataset.class_names, model=model, data=data)
-    samples = dataset.samples(split)
+    _, samples = read_scored(data, split, manifest)
     thresholds = EVAL_THRESHOLDS.within(manifest.nms_iou)
     seen = _all_seen(model, [sample.image for sample in samples], thresholds, address, workers, device)
     unread = [entry.error for entry in seen if entry.detections is None]
@@ -83,10 +81,9 @@ def predict(
 
     from ..files import atomic_file
     from ..runtimes import Runtime
-    from ..sources import find_media
     from ..thresholds import Thresholds
 
-    pictures = [item.path for item in find_media(source) if item.kind == "image"]
+    pictures = find_pictures(source)
     with Runtime(model) as runtime:
         manifest = runtime.manifest
     thresholds = Thresholds(confidence=confidence).within(manifest.nms_iou)
@@ -103,6 +100,24 @@ def predict(
     if unread:
         console.print(f"{unread} images could not be read; their lines say why", style="red")
         raise typer.Exit(1)
+
+
+def find_pictures(source: Sequence[str]) -> list[Path]:
+    """Return the images among sources; videos are left out, which is said.
+
+    Raises:
+        InputError: If there is no image.
+    """
+    from ..errors import InputError
+    from ..sources import find_media
+
+    media = find_media(source)
+    pictures = [item.path for item in media if item.kind == "image"]
+    if not pictures:
+        raise InputError("there are videos only", expected="images", remedy="take frames out of the videos first")
+    if videos := len(media) - len(pictures):
+        console.print(f"{videos} videos are left out: only images are looked at", style="yellow")
+    return pictures
 
 
 def _all_seen(

@@ -26,7 +26,7 @@ def pseudo_label(
     model: Annotated[Path, typer.Argument(help="Artifact directory, .onnx or .xml file or .safetensors checkpoint.")],
     source: Annotated[list[str], typer.Argument(help="Unlabelled images, folders or patterns.")],
     *,
-    data: Annotated[Path, typer.Option(help="The dataset of the model; what it scores with is left out.")],
+    data: Annotated[Path, typer.Option(help="The dataset of the model; its own pictures are left out.")],
     out: Annotated[Path, typer.Option(help="New folder for labels, pictures and data.yaml.")],
     confidence: Annotated[float, typer.Option(min=0.0, max=1.0, help="From where on the model is sure.")] = 0.5,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda; with OpenVINO gpu, npu.")] = "auto",
@@ -37,33 +37,33 @@ def pseudo_label(
 ) -> None:
     """Label pictures with a model, as a dataset that `train --data` takes: the new pictures beside the labelled ones.
 
-    Pictures of the validation and test splits, and copies of them, are left out. Pictures in which nothing is sure are
-    left out, too. Nothing is replaced: --out must be new. Ends with 1 if a picture could not be read.
+    Pictures of the dataset, copies of those that it scores with above all, are left out. Pictures in which nothing is
+    sure are left out, too. Nothing is replaced: --out must be new. Ends with 1 if a picture could not be read.
     """
     from ..cluster import look, write_pseudo_labels
-    from ..cluster.pseudo_labels import unscored
+    from ..cluster.pseudo_labels import check_new, without_known
     from ..data.dataset import read_dataset
     from ..errors import InputError
     from ..runtimes import Runtime
-    from ..sources import find_media
     from ..thresholds import Thresholds
-    from .val import _check_class_names
+    from ._data import refuse_other_classes, refuse_other_keypoints
+    from .cluster import find_pictures
 
-    pictures = [item.path for item in find_media(source) if item.kind == "image"]
-    if not pictures:
-        raise InputError("there are videos only", expected="images", remedy="take frames out of the videos first")
+    check_new(out)
+    pictures = find_pictures(source)
     with Runtime(model, device=device) as runtime:
         manifest = runtime.manifest
     dataset = read_dataset(data, task=manifest.task)
-    _check_class_names(manifest.class_names, dataset.class_names, model=model, data=data)
-    with progress("Looking for pictures that are scored", len(pictures), unit="images") as steps:
-        pictures, copies = unscored(pictures, dataset, progress=steps.update)
+    for refuse in (refuse_other_classes, refuse_other_keypoints):
+        refuse(manifest, dataset, remedy="give the dataset that the model was trained with")
+    with progress("Looking for pictures of the dataset", len(pictures), unit="images") as steps:
+        pictures, copies = without_known(pictures, dataset, progress=steps.update)
     for path, original in copies[:_SHOWN]:
-        console.print(f"left out: {path} shows what {original} does, which is scored", markup=False, soft_wrap=True)
+        console.print(f"left out: {path} shows what {original} does", markup=False, soft_wrap=True)
     if len(copies) > _SHOWN:
         console.print(f"… and {len(copies) - _SHOWN} more")
     if not pictures:
-        raise InputError("no picture is left", expected="pictures that are not in the validation or test split")
+        raise InputError("no picture is left", expected="pictures that the dataset does not hold")
     thresholds = Thresholds(confidence=confidence).within(manifest.nms_iou)
     with progress("Labelling", len(pictures), unit="images") as steps:
         seen = look(model, pictures, thresholds=thresholds, device=device, cluster=cluster, workers=workers)
@@ -80,7 +80,7 @@ def pseudo_label(
         results.print(f"{dataset.class_names[class_id]}: {count}", markup=False)
     results.print(
         f"{written.labelled} pictures labelled, {written.empty} without anything sure, {len(copies)} left out because "
-        f"they are scored, {len(written.unread)} not read\nNext: yolo12edge train --data {written.data}",
+        f"the dataset holds them, {len(written.unread)} not read\nNext: yolo12edge train --data {written.data}",
         markup=False,
         soft_wrap=True,
     )

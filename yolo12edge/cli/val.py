@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,7 +10,7 @@ import typer
 
 from ._console import console, plain, progress
 from ._console import out as results
-from ._data import refuse_other_keypoints
+from ._data import read_scored
 from ._ensemble import EnsembleOption, TtaOption, open_models
 
 if TYPE_CHECKING:
@@ -48,8 +48,7 @@ def val(
     import msgspec
 
     from .. import __version__
-    from ..data.dataset import read_dataset
-    from ..errors import DatasetError, InputError
+    from ..errors import InputError
     from ..files import atomic_file
     from ..metrics import EVAL_THRESHOLDS, choose_threshold, evaluate_runtime
     from ..metrics.operating_point import check_costs
@@ -64,21 +63,7 @@ def val(
         check_costs(*costs)
     with open_models(model, ensemble, tta, device=device) as runtime:
         manifest = runtime.manifest
-        dataset = read_dataset(data, task=manifest.task)
-        samples = dataset.samples(split)
-        if not samples:
-            raise DatasetError(
-                f"the split {split!r} of {data} has no picture for the model's task {manifest.task}",
-                expected="a dataset of that task",
-            )
-        if not any(len(sample) for sample in samples):
-            raise DatasetError(
-                f"the split {split!r} of {data} has {len(samples)} images and no label",
-                expected="labels to compare with",
-                remedy="check the split and where its labels lie",
-            )
-        _check_class_names(manifest.class_names, dataset.class_names, model=model, data=data)
-        refuse_other_keypoints(manifest, dataset, remedy="evaluate on the dataset that the model was trained for")
+        dataset, samples = read_scored(data, split, manifest)
         thresholds = EVAL_THRESHOLDS.within(manifest.nms_iou)
         with progress(f"Evaluating {model.name}", len(samples), unit="images") as steps:
             evaluation = evaluate_runtime(runtime, samples, dataset.class_names, progress=steps.update)
@@ -133,28 +118,6 @@ def val(
             images=[sample.image for sample in samples],
         )
     console.print(plain(f"Written to {out}"))
-
-
-def _check_class_names(own: Sequence[str], labelled: Sequence[str], *, model: Path, data: Path) -> None:
-    """Refuse to score class indices that mean different things.
-
-    Raises:
-        DatasetError: If the names or their order differ.
-    """
-    from ..errors import DatasetError
-
-    if list(own) == list(labelled):
-        return
-    if len(own) != len(labelled):
-        fact = f"{model} knows {len(own)} classes and {data} has {len(labelled)}"
-    else:
-        index = next(i for i, (a, b) in enumerate(zip(own, labelled, strict=True)) if a != b)
-        fact = f"class {index} is {own[index]!r} in {model} and {labelled[index]!r} in {data}"
-    raise DatasetError(
-        fact,
-        expected=f"the same names in the same order; the model's are {', '.join(own[:20])}{', …' * (len(own) > 20)}",
-        remedy="evaluate on the dataset that the model was trained for, or correct `names:`",
-    )
 
 
 def _cheapest(point: OperatingPoint) -> str:

@@ -6,7 +6,6 @@ pictures are looked at again by another one, and each comes back once.
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from ..detections import Detections
-from ..errors import BackendError, InputError, MissingDependencyError
+from ..errors import BackendError, InputError
 from ..imaging.images import read_image
+from ..ray_cluster import connected
 from ..runtimes import Runtime
 from ..thresholds import Thresholds
 
 __all__ = ["Seen", "look"]
 
 _AT_ONCE = 8  # pictures of a task of a worker: little is done again where one dies
+_MORE_TRIES = 3  # of such a task: a picture that ends the process of each worker does not go on for ever
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,26 +103,12 @@ class _Worker:
 def _over_cluster(
     model: Path, pictures: Sequence[Path], thresholds: Thresholds, device: str, cluster: str, workers: int
 ) -> Iterator[Seen]:
-    try:
-        import ray
-        import ray.data
-        from ray.exceptions import RayError
-    except ImportError as error:
-        raise MissingDependencyError("ray", extra="cluster", purpose="to work on a cluster") from error
     with Runtime(model, device=device if cluster == "local" else "auto"):
         pass  # what is wrong with the model is said here, not from afar
-    try:
-        if cluster == "local":
-            os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # 30 is too little for a machine at work
-            ray.init(num_cpus=workers + 1, include_dashboard=False, log_to_driver=False, logging_level="error")
-        else:
-            ray.init(address=cluster, log_to_driver=False, logging_level="error")
-    except Exception as error:  # a machine that does not start is a plain one
-        raise BackendError(
-            f"the Ray cluster {cluster} cannot be used: {error}",
-            remedy="start one with `ray start --head` and give its address, or `local`",
-        ) from error
-    try:
+    with connected(cluster, part="data", purpose="to work on a cluster", cores=workers + 1):
+        import ray.data
+        from ray.exceptions import RayError
+
         ray.data.DataContext.get_current().enable_progress_bars = False
         rows = [{"index": index, "path": str(path.absolute())} for index, path in enumerate(pictures)]
         blocks = max(1, -(-len(rows) // _AT_ONCE))
@@ -133,16 +120,16 @@ def _over_cluster(
             compute=ray.data.ActorPoolStrategy(size=workers),
             num_cpus=1,
             num_gpus=1 if device.startswith("cuda") else 0,
+            max_task_retries=_MORE_TRIES,
         )
         done: set[int] = set()
-        for row in found.iter_rows():
-            seen: Seen = pickle.loads(row["seen"])  # from our own workers
-            if seen.index not in done:
-                done.add(seen.index)
-                yield seen
+        try:
+            for row in found.iter_rows():
+                seen: Seen = pickle.loads(row["seen"])  # from our own workers
+                if seen.index not in done:
+                    done.add(seen.index)
+                    yield seen
+        except RayError as error:
+            raise BackendError(f"the cluster could not do the work: {error}") from error
         if len(done) != len(pictures):
             raise BackendError(f"{len(pictures) - len(done)} of {len(pictures)} pictures did not come back")
-    except RayError as error:
-        raise BackendError(f"the cluster could not do the work: {error}") from error
-    finally:
-        ray.shutdown()

@@ -22,7 +22,7 @@ from ..files import atomic_file
 from ..keypoints import KeypointSpec
 from .looking import Seen
 
-__all__ = ["PseudoLabels", "unscored", "write_pseudo_labels"]
+__all__ = ["PseudoLabels", "check_new", "without_known", "write_pseudo_labels"]
 
 Lines = Callable[[Seen], list[str]]
 
@@ -46,30 +46,42 @@ class PseudoLabels:
     unread: list[tuple[Path, str]] = field(default_factory=list)
 
 
-def unscored(
+def without_known(
     pictures: Sequence[Path], dataset: Dataset, *, progress: Callable[[int, int], None] | None = None
 ) -> tuple[list[Path], list[tuple[Path, Path]]]:
-    """Separate the pictures that a dataset scores models with, and copies of them, from the others.
+    """Separate the pictures that a dataset holds from the others: what is scored is never trained with.
 
     Args:
         pictures: The pictures.
-        dataset: Its splits other than ``train`` are what models are scored with.
+        dataset: Its splits other than ``train`` are what models are scored with: near copies of them count as well.
+            Of ``train``, which has labels already, only what looks exactly the same counts.
         progress: Called with (pictures done, pictures in all).
 
     Returns:
-        The others, and the pairs of a picture that is scored and the one of the dataset that it is a copy of, by its
+        The others, and the pairs of a picture that is held and the one of the dataset that it is a copy of, by its
         bytes or by what it shows.
     """
     scored = PictureIndex(image for split, images in dataset.splits.items() if split != "train" for image in images)
+    labelled = PictureIndex(dataset.splits.get("train", ()), distance=0)
     others: list[Path] = []
     copies: list[tuple[Path, Path]] = []
     for path, digests in zip(pictures, digests_of(pictures, progress=progress), strict=True):
-        original = None if digests is None else scored.find(digests)
+        original = None if digests is None else scored.find(digests) or labelled.find(digests)
         if original is None:
             others.append(path)
         else:
             copies.append((path, original))
     return others, copies
+
+
+def check_new(out: Path) -> None:
+    """Refuse a folder that holds something.
+
+    Raises:
+        InputError: If it does.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} is not an empty folder", remedy="choose another one: labels are never replaced")
 
 
 def write_pseudo_labels(
@@ -88,8 +100,7 @@ def write_pseudo_labels(
     Raises:
         InputError: If the folder holds something, or cannot be written.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is not an empty folder", remedy="choose another one: labels are never replaced")
+    check_new(out)
     result = PseudoLabels(out / "data.yaml")
     whole = dataset.task == "classify"
     rows: list[tuple[int, str, str]] = []

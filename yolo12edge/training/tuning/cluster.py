@@ -7,12 +7,14 @@ or without a cluster. The dataset and the folder of results lie at the same path
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ...errors import InputError, MissingDependencyError
+from ...errors import InputError
+from ...ray_cluster import connected
 from ..config import TrainConfig
 from .records import State, Trial
 from .search import MOST_ATTEMPTS, Search
@@ -45,30 +47,15 @@ def tune_on_cluster(
         on_end: As in ``tune``.
 
     Raises:
-        InputError: If the cluster cannot be reached or has no room for a trial, or every trial failed.
+        BackendError: If the cluster cannot be reached.
+        InputError: If it has no room for a trial, or every trial failed.
         MissingDependencyError: If Ray Tune is not installed.
     """
-    try:
-        import ray
+    # Ray would take Ctrl-C for the wish to end well, and the search for done.
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+    with connected(address, part="tune", purpose="to search on a cluster") as ray:
         from ray import tune as ray_tune
-    except ImportError as error:
-        raise MissingDependencyError("ray", extra="cluster", purpose="to search on a cluster") from error
 
-    started = not ray.is_initialized()
-    if started:
-        try:
-            ray.init(
-                address=None if address == "local" else address,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="error",
-            )
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise InputError(
-                f"the Ray cluster at {address!r} cannot be reached: {str(error).splitlines()[0]}",
-                expected="local, auto, or the address that `ray start --head` printed",
-            ) from error
-    try:
         wanted = _resources(base, ray.cluster_resources())
         asking, pruning = _adapters(base, search, trials, on_trial, on_end)
         tuner = ray_tune.Tuner(
@@ -83,9 +70,6 @@ def tune_on_cluster(
             ),
         )
         tuner.fit()
-    finally:
-        if started:
-            ray.shutdown()
     return summarise(base, search)
 
 

@@ -106,21 +106,26 @@ class Masks:
             image_hw: Height and width of the frame in pixels.
         """
         height, width = image_hw
-        crops, offsets = [], []
+        outlines, spans = [], []
         for rings in objects:
-            outlines = [np.asarray(ring, np.float64).reshape(-1, 2) for ring in rings]
-            points = np.concatenate([np.zeros((0, 2)), *outlines])
+            own = [np.asarray(ring, np.float64).reshape(-1, 2) for ring in rings]
+            points = np.concatenate([np.zeros((0, 2)), *own])
             if not len(points):
                 points = np.zeros((1, 2))
             left, top = np.floor(points.min(0)).clip(0, (width, height)).astype(int).tolist()
             right, bottom = np.ceil(points.max(0)).clip(0, (width, height)).astype(int).tolist()
-            crop = np.zeros((bottom - top, right - left), np.bool_)
-            if crop.size:
-                for outline in outlines:
-                    crop |= _inside(outline - (left, top), (bottom - top, right - left))
-            crops.append(crop)
-            offsets.append((left, top))
-        return cls(tuple(crops), np.array(offsets, np.int32).reshape(-1, 2), image_hw)
+            spans.append((left, top, right - left, bottom - top, len(own)))
+            outlines += own
+        insides = _insides(outlines, [span for span in spans for _ in range(span[4])])
+        crops = []
+        for *_, wide, high, count in spans:
+            of_rings = [next(insides) for _ in range(count)]
+            if len(of_rings) == 1:
+                crops.append(of_rings[0])
+            else:
+                crops.append(np.logical_or.reduce(of_rings) if of_rings else np.zeros((high, wide), np.bool_))
+        offsets = np.array([span[:2] for span in spans], np.int32).reshape(-1, 2)
+        return cls(tuple(crops), offsets, image_hw)
 
     def full(self) -> npt.NDArray[np.bool_]:
         """Return the masks in frames of their own: bool, shape (n, height, width)."""
@@ -206,16 +211,36 @@ def _outlines(crop: Mask) -> list[Ring]:
     return sorted(distinct, key=lambda ring: -len(ring))
 
 
-def _inside(outline: npt.NDArray[np.float64], hw: tuple[int, int]) -> Mask:
-    """Return which pixels have their centre inside an outline, by the crossings of each row of centres with it."""
-    height, width = hw
-    x, y = outline.T
-    next_x, next_y = np.roll(outline, -1, axis=0).T
-    first = np.ceil(np.minimum(y, next_y) - 0.5).clip(0, height).astype(np.int64)
-    crossings = np.ceil(np.maximum(y, next_y) - 0.5).clip(0, height).astype(np.int64) - first
+def _insides(outlines: Sequence[npt.NDArray[np.float64]], spans: Sequence[tuple[int, ...]]) -> Iterator[Mask]:
+    """Give of each outline the pixels of a window whose centres lie inside it.
+
+    They are found by the crossings of each row of centres with the outline: those of all outlines at once, as numbers
+    of pixels from the window's first.
+
+    Args:
+        outlines: Each (m, 2), x and y in pixels of the frame.
+        spans: Left, top, width and height of the window of each.
+    """
+    lengths = np.array([len(outline) for outline in outlines], np.int64)
+    windows = np.array([span[:4] for span in spans], np.int64).reshape(-1, 4)
+    left, top, wide, high = np.repeat(windows, lengths, axis=0).T
+    x, y = np.concatenate([np.zeros((0, 2)), *outlines]).T - (left, top)
+    ends, some = np.cumsum(lengths), lengths > 0
+    following = np.arange(1, len(x) + 1)
+    following[ends[some] - 1] = (ends - lengths)[some]
+    next_x, next_y = x[following], y[following]
+    first = np.ceil(np.minimum(y, next_y) - 0.5).clip(0, high).astype(np.int64)
+    crossings = np.ceil(np.maximum(y, next_y) - 0.5).clip(0, high).astype(np.int64) - first
     edge = np.repeat(np.arange(len(x)), crossings)
-    row = np.arange(len(edge)) - np.repeat(np.cumsum(crossings) - crossings, crossings) + first[edge]
+    until = np.cumsum(crossings)
+    row = np.arange(len(edge)) - (until - crossings - first)[edge]
     share = (row + 0.5 - y[edge]) / (next_y - y)[edge]
-    column = np.ceil(x[edge] + share * (next_x - x)[edge] - 0.5).clip(0, width).astype(np.int64)
-    table = np.bincount(row * (width + 1) + column, minlength=height * (width + 1)).reshape(height, width + 1)
-    return np.asarray(table.cumsum(axis=1)[:, :width] % 2 == 1)
+    column = np.ceil(x[edge] + share * (next_x - x)[edge] - 0.5).clip(0, wide[edge]).astype(np.int64)
+    place = row * (wide + 1)[edge] + column
+    start = 0
+    for (*_, width, height), end in zip(windows.tolist(), np.append(0, until)[ends].tolist(), strict=True):
+        counts = np.bincount(place[start:end], minlength=height * (width + 1))
+        # A row is crossed an even number of times, so that counting starts anew with each.
+        odd = (counts.cumsum() & 1).astype(np.bool_)
+        yield np.ascontiguousarray(odd.reshape(height, width + 1)[:, :width])
+        start = end

@@ -47,6 +47,7 @@ from yolo12edge.data.augment.settings import (
     Randaugment,
     Trivialaugment,
 )
+from yolo12edge.data.form_segment import Polygons
 from yolo12edge.data.objects import Objects
 
 PLACED = ("detect", "segment", "pose", "obb")
@@ -142,6 +143,10 @@ def test_colours_of_policies() -> None:
     wide = _COLOUR["autocontrast"](image, 1, USUAL)
     assert wide.min((0, 1)).tolist() == [0, 0, 0]
     assert wide.max((0, 1)).tolist() == [255, 255, 255]
+    image[..., 1] = 77
+    flat = _COLOUR["autocontrast"](image, 1, USUAL)
+    assert (flat[..., 1] == 77).all()
+    assert flat[..., 0].max() == 255
     gray = _COLOUR["colour"](image, -1 / 0.9, USUAL)
     assert (np.ptp(gray.astype(int), axis=2) <= 1).all()
 
@@ -241,6 +246,15 @@ def test_no_copy_covers_an_object() -> None:
     shift = np.array([[1, 0, SIZE / 2 - half], [0, 1, 0], [0, 0, 1]])
     one = labels.select(np.arange(len(labels)) == 0).transform(shift)
     assert len(copy_paste(Picture(image, one), 1.0, rng()).labels) == 1
+
+
+def test_copies_together_cover_no_object() -> None:
+    """Each of three copies would cover 13 % of the first object: the third is left out."""
+    boxes = [(10.0, 20.0, 40.0, 60.0), *((float(left), 20.0, left + 4.0, 60.0) for left in (62, 70, 78))]
+    rings = tuple((np.array([[a, b], [c, b], [c, d], [a, d]], np.float32),) for a, b, c, d in boxes)
+    labels = Objects(np.arange(4), np.array(boxes, np.float32), Polygons(rings))
+    pasted = copy_paste(Picture(np.zeros((100, 100, 3), np.uint8), labels), 1.0, rng())
+    assert pasted.labels.class_id.tolist() == [0, 1, 2, 3, 1, 2]  # the mirror image of the first is on the others
 
 
 # --- hide ---

@@ -78,6 +78,15 @@ def test_coco_and_back_keeps_the_objects(task: Task, tmp_path: Path) -> None:
     assert_same(before, read_any(tmp_path / "c"), pixels=0.1)
 
 
+def test_corners_outside_of_their_picture_go_through_coco(tmp_path: Path) -> None:
+    """An oriented box may reach out of its picture, where an outline may not."""
+    data = make_dataset("obb", tmp_path / "a", images=2)
+    (tmp_path / "a/labels/train/000.txt").write_text("0 -0.1 0.2 0.3 0.2 0.3 0.5 -0.1 0.5\n")
+    before = read_any(data)
+    convert(before, tmp_path / "b", to="coco")
+    assert_same(before, read_any(tmp_path / "b"), pixels=0.1)
+
+
 def test_voc_and_back_keeps_boxes_to_a_pixel(tmp_path: Path) -> None:
     before = read_any(make_dataset("detect", tmp_path / "a", images=6))
     assert convert(before, tmp_path / "b", to="voc")[0] == "VOC has whole pixels: boxes are rounded"

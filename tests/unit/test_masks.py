@@ -15,6 +15,16 @@ from yolo12edge.masks import Masks
 FULL = hnp.arrays(np.bool_, st.tuples(st.integers(0, 3), st.integers(1, 12), st.integers(1, 12)))
 
 
+RINGS = [
+    np.zeros((0, 2)),
+    np.array([[1, 1], [9, 2], [4, 11]]),
+    np.array([[2.6, 2.6], [2.9, 2.6], [2.9, 2.9]]),
+    np.array([[-5, -5], [40, 3], [7, 40]]),
+    np.array([[20, 1], [30, 1], [30, 9]]),
+    np.array([[0, 0], [8, 8], [8, 0], [0, 8]]),
+]
+
+
 @given(FULL)
 def test_crops_hold_what_the_full_masks_do(full):
     masks = Masks.of_full(full)
@@ -71,6 +81,17 @@ def test_a_pixel_is_inside_if_its_centre_is(ring):
         nearest = np.minimum(nearest, np.minimum(np.abs(y - y0), np.abs(y - y1)))
     clear = nearest > 1e-9  # centres on the very line may fall either way
     assert np.array_equal(found[clear], inside[clear])
+
+
+@given(st.lists(st.lists(st.sampled_from(RINGS), max_size=3), max_size=5))
+def test_objects_do_not_depend_on_each_other(objects):
+    """Rings without points, too small for a pixel or out of the frame are among them; rings of an object add up."""
+    together = Masks.of_polygons(objects, (12, 15))
+    for index, rings in enumerate(objects):
+        alone = np.zeros((12, 15), bool)
+        for ring in rings:
+            alone |= Masks.of_polygons([[ring]], (12, 15)).full()[0]
+        assert np.array_equal(together.full()[index], alone)
 
 
 def test_selecting_and_joining():

@@ -14,8 +14,9 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 
 from tests.task_data import CLASS_NAMES, make_dataset
 from yolo12edge.checkpoint import Checkpoint
+from yolo12edge.data.augment import Picture
 from yolo12edge.data.dataset import read_dataset
-from yolo12edge.data.loader import Batch, Item, PictureDataset, collate
+from yolo12edge.data.loader import Batch, PictureDataset, collate
 from yolo12edge.data.preview import as_detections, numbered_masks
 from yolo12edge.errors import InputError
 from yolo12edge.manifest import TASKS, Task
@@ -232,9 +233,9 @@ def test_samples_are_spread_over_a_dataset_that_is_sorted_by_class(data: dict[Ta
         def __len__(self) -> int:
             return 100
 
-        def __getitem__(self, key: tuple[int, int]) -> Item:
-            taken.append(key[1])
-            return super().__getitem__((key[0], 0))
+        def picture(self, epoch: int, index: int) -> Picture:
+            taken.append(index)
+            return super().picture(epoch, 0)
 
     pictures = Pictures(dataset.samples("train"), image_size=64, task="classify")
     draw_training_samples(pictures, dataset, tmp_path / "samples.jpg")

@@ -105,8 +105,7 @@ def _shape(corners: npt.NDArray[np.float64]) -> Shape:
 
 def of_coco(annotation: CocoObject, keypoints: KeypointSpec | None) -> Shape:
     """Take the smallest oriented box around the polygons of the segmentation: COCO has none of its own."""
-    rings, _ = coco_rings(annotation)
-    points = np.concatenate(rings) * np.asarray(annotation.size, np.float32)
+    points = np.concatenate(coco_rings(annotation)) * annotation.size
     hull = cv2.convexHull(points.astype(np.float32))
     if len(hull) < 3:
         raise NoAreaError("the polygon has no area")

@@ -101,12 +101,16 @@ def _shape(rings: Sequence[npt.NDArray[np.float32]], overshoot: float) -> Shape:
 
 def of_coco(annotation: CocoObject, keypoints: KeypointSpec | None) -> Shape:
     """Take the polygons of the segmentation."""
-    rings, overshoot = coco_rings(annotation)
-    return _shape(rings, overshoot)
+    rings, worst = [], 0.0
+    for number, ring in enumerate(coco_rings(annotation), start=1):
+        fitted, overshoot = fit_points(ring, f"point of polygon {number}:", tolerance=annotation.tolerance)
+        rings.append(fitted)
+        worst = max(worst, overshoot)
+    return _shape(rings, worst)
 
 
-def coco_rings(annotation: CocoObject) -> tuple[list[npt.NDArray[np.float32]], float]:
-    """Return the rings of an annotation, as shares of the image's sides, and how far they reached out of it.
+def coco_rings(annotation: CocoObject) -> list[npt.NDArray[np.float64]]:
+    """Return the rings of an annotation, each (m, 2), as shares of the image's sides, in it or not.
 
     Raises:
         ValueError: If it has no polygons, or one that is none.
@@ -116,17 +120,14 @@ def coco_rings(annotation: CocoObject) -> tuple[list[npt.NDArray[np.float32]], f
         raise ValueError("its segmentation is run-length encoded; expected polygons")
     if not isinstance(segmentation, list) or not segmentation:
         raise ValueError(f"its segmentation is {segmentation!r:.60}; expected polygons, lists of x and y")
-    rings, worst = [], 0.0
+    rings = []
     for number, ring in enumerate(segmentation, start=1):
         if not isinstance(ring, list) or not all(isinstance(v, (int, float)) and abs(v) <= _FARTHEST for v in ring):
             raise ValueError(f"polygon {number} is {ring!r:.60}; expected a list of x and y in pixels")
         if len(ring) % 2 or len(ring) < 6:
             raise ValueError(f"polygon {number} has {len(ring)} coordinates; expected x and y of at least 3 points")
-        points = np.asarray(ring, np.float64).reshape(-1, 2) / annotation.size
-        fitted, overshoot = fit_points(points, f"point of polygon {number}:", tolerance=annotation.tolerance)
-        rings.append(fitted)
-        worst = max(worst, overshoot)
-    return rings, worst
+        rings.append(np.asarray(ring, np.float64).reshape(-1, 2) / annotation.size)
+    return rings
 
 
 def gather(shapes: Sequence[Shape], keypoints: KeypointSpec | None) -> tuple[Rings, ...]:
@@ -148,9 +149,8 @@ def targets(objects: Objects, size: int) -> Mapping[str, npt.NDArray[Any]]:
     side = size // MASK_STRIDE
     masks = np.zeros((side, side), np.int16)
     scaled = [[ring / MASK_STRIDE for ring in rings] for rings in objects.part.rings[:_MOST]]
-    areas = np.array([sum(map(ring_area, rings)) for rings in scaled])
     filled = Masks.of_polygons(scaled, (side, side))
-    for index in np.argsort(-areas, kind="stable").tolist():
+    for index in np.argsort(-filled.area(), kind="stable").tolist():
         crop, (left, top) = filled.crops[index], filled.offsets[index].tolist()
         if crop.any():
             masks[top : top + crop.shape[0], left : left + crop.shape[1]][crop] = index + 1

@@ -18,7 +18,7 @@ from .picture import Picture, Tile, translation
 
 __all__ = ["blend", "centred_tile", "copy_paste", "cut_in", "mosaic_tiles"]
 
-_COVERED = 0.3  # share of an object's box that a pasted one may cover
+_COVERED = 0.3  # share of an object's box that pasted ones, together, stay below
 
 
 def centred_tile(picture: Picture, *, size: int) -> Tile:
@@ -74,7 +74,7 @@ def cut_in(first: Picture, second: Picture, rng: np.random.Generator) -> Picture
 
 
 def copy_paste(picture: Picture, probability: float, rng: np.random.Generator) -> Picture:
-    """Copy each object, with a probability, to where its mirror image is, if that covers less than 30 % of any other.
+    """Copy each object, with a probability, to where its mirror image is, while copies cover less than 30 % of any box.
 
     Args:
         picture: Square, with polygons (segment).
@@ -85,12 +85,15 @@ def copy_paste(picture: Picture, probability: float, rng: np.random.Generator) -
     if not chosen.any():
         return picture
     mirrored = flip(Picture(picture.image, picture.labels.select(chosen)), horizontal=True, vertical=False)
-    boxes = picture.labels.boxes
-    pasted = np.zeros(len(mirrored.labels), np.bool_)
-    for index, box in enumerate(mirrored.labels.boxes):
-        if _covered(boxes, box).max() < _COVERED:
-            pasted[index] = True
-            boxes = np.concatenate([boxes, box[None]])
+    count = len(picture.labels)
+    shares = _covered(np.concatenate([picture.labels.boxes, mirrored.labels.boxes]), mirrored.labels.boxes)
+    there = np.arange(len(shares)) < count
+    covered = np.zeros(len(shares), np.float32)
+    for place, share in enumerate(shares.T, start=count):
+        if (covered + share)[there].max() < _COVERED:
+            covered[there] += share[there]
+            there[place] = True
+    pasted = there[count:]
     added = mirrored.labels.select(pasted)
     assert isinstance(added.part, Polygons)  # ``Augmentation.check`` lets no other task come here
     image = picture.image.copy()
@@ -101,8 +104,8 @@ def copy_paste(picture: Picture, probability: float, rng: np.random.Generator) -
     return Picture(image, Objects.concat([picture.labels, added]))
 
 
-def _covered(boxes: npt.NDArray[np.float32], box: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return the share of each of n boxes that lies in another one."""
-    sides = np.minimum(boxes[:, 2:], box[2:]) - np.maximum(boxes[:, :2], box[:2])
+def _covered(boxes: npt.NDArray[np.float32], others: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the share of each of n boxes that lies in each of m others, (n, m)."""
+    low, high = np.maximum(boxes[:, None, :2], others[:, :2]), np.minimum(boxes[:, None, 2:], others[:, 2:])
     area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    return np.asarray(np.prod(sides.clip(0), axis=1) / np.maximum(area, 1e-6), np.float32)
+    return np.asarray(np.prod((high - low).clip(0), axis=2) / np.maximum(area, 1e-6)[:, None], np.float32)

@@ -73,7 +73,8 @@ _GEOMETRY: dict[str, Callable[[float, Most], Matrix]] = {
 
 def _stretched(image: Image) -> Image:
     low, high = image.min((0, 1)).astype(float), image.max((0, 1)).astype(float)
-    gain = 255 / np.maximum(high - low, 1)
+    flat = high == low  # a channel of one level stays as it is
+    low, gain = np.where(flat, 0, low), np.where(flat, 1, 255 / np.maximum(high - low, 1))
     return lookup(image, ((_LEVELS[:, None] - low) * gain)[:, None])
 
 

@@ -91,6 +91,7 @@ def begun(checkpoint, quantizer, recipe):
 def saved(checkpoint, network, recipe):
     """The checkpoint that training writes."""
     facts = Int8Facts(
+        format="onnx",
         target=recipe.target,
         method=recipe.method,
         attention=recipe.attention,

@@ -15,7 +15,7 @@ import msgspec
 
 from ..errors import CheckpointError, InputError
 from ..keypoints import KeypointSpec
-from ..manifest import Int8Before, Task
+from ..manifest import Format, Int8Before, Task
 
 __all__ = [
     "FORMAT_VERSION",
@@ -44,6 +44,7 @@ class Int8Facts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """The INT8 form that quantization-aware training has learned ranges for; they lie beside the weights.
 
     Attributes:
+        format: That of the artifact.
         target: Where it is to run.
         method: How the ranges were solved that training began with.
         attention: Whether the products of attention read 8-bit values, ``float`` or ``int8``.
@@ -53,6 +54,7 @@ class Int8Facts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         began: The INT8 artifact that training began with.
     """
 
+    format: Format
     target: str
     method: str
     attention: Literal["float", "int8"]

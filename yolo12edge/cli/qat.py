@@ -25,13 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["qat"]
 
-_FORMATS = {
-    "openvino": " --format openvino",
-    "openvino-vnni": " --format openvino",
-    "tensorrt": " --format tensorrt",
-    "coreml": " --format coreml",
-}
-
 
 def qat(
     checkpoint: Annotated[Path | None, typer.Argument(help="The .safetensors checkpoint to train on.")] = None,
@@ -151,6 +144,7 @@ def _begin(checkpoint: Path, artifact: Artifact, data: Path, out: Path, calibrat
         ranges = _solved(recipe, checkpoint, artifact, given, out, calibration)
     manifest = artifact.manifest
     facts = Int8Facts(
+        format=manifest.format,
         target=recipe.target,
         method=recipe.method,
         attention=recipe.attention,
@@ -302,8 +296,17 @@ def _finish(result: TrainResult, form: Int8Form, data: Path) -> None:
     console.print(
         f"Best epoch {result.best_epoch} of {result.epochs}, {name.removeprefix('val_')} {100 * (value or 0):.2f} in "
         f"simulated INT8: {files.best}\n"
-        f"Next: yolo12edge export {files.best} --int8 --data {data}"
-        f"{_FORMATS.get(form.facts.target, '')}",
+        f"Next: yolo12edge export {files.best} --int8 --data {data}{_form_options(form.facts)}",
         markup=False,
         soft_wrap=True,
     )
+
+
+def _form_options(facts: Int8Facts) -> str:
+    """Return the options of `export` that make the kind of artifact again that training began with."""
+    from ..calibration.placement import target_here
+
+    options = "" if facts.format == "onnx" else f" --format {facts.format}"
+    if facts.format in ("onnx", "openvino") and facts.target != target_here(facts.format):
+        options += f" --target {facts.target}"
+    return options

@@ -162,7 +162,7 @@ def _run(
     start = files.last if state is not None else config.weights
     origin = None if start is None else Checkpoint.load(start)
     network, transfer = make_network(config, dataset, origin)
-    network = in_form(network, form, resumed=None if state is None else origin)
+    network = in_form(network, form, config, resumed=None if state is None else origin)
     frozen = [] if config.freeze is None else freeze(network, config.freeze)
     weights_license = None if origin is None else origin.meta.weights_license  # fine-tuned weights keep theirs
     turns = EpochSampler(

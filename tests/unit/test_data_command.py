@@ -21,12 +21,12 @@ from yolo12edge.imaging.images import read_image, write_image
 from yolo12edge.manifest import TASKS, Task
 
 
-def run(*words: object, code: int = 0) -> str:
+def run(*words: object, code: int = 0, error: bool = False) -> str:
     result = CliRunner().invoke(app, ["data", *map(str, words)])
     if isinstance(result.exception, Yolo12EdgeError):
         raise result.exception
     assert result.exit_code == code, result.output
-    return result.stdout
+    return result.stderr if error else result.stdout
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -55,7 +55,15 @@ def test_check_tells_by_its_exit_code(copied: Path) -> None:
 
 def test_check_in_full_sees_near_leaks(copied: Path) -> None:
     assert "nearly the same image" not in run("check", copied)
-    assert "leak.jpg in `train`" in run("check", copied, "--full")
+    told = run("check", copied, "--full")
+    assert "000.png: warning: nearly the same image as" in told
+    assert "leak.jpg in `train`; accuracy on an image that was trained on means nothing" in told
+
+
+def test_check_says_which_task_labels_look_like(tmp_path: Path) -> None:
+    data = make_dataset("segment", tmp_path, images=4)
+    data.write_text(data.read_text().replace("task: segment\n", ""))
+    assert "if the task is segment" in run("check", data, code=1)
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -155,6 +163,20 @@ def test_a_test_split_stays_out_of_it(tmp_path: Path) -> None:
     dealt = {split: len(images) for split, images in read_dataset(tmp_path / "c").splits.items()}
     assert sum(dealt.values()) == 12
     assert all(abs(dealt[split] - wanted) <= 1 for split, wanted in (("train", 6), ("val", 3), ("test", 3)))
+
+
+def test_copies_that_make_a_split_lopsided_or_leak_are_told(copied: Path, tmp_path: Path) -> None:
+    told = run("split", copied, tmp_path / "a", "--folds", 2, error=True)
+    assert "2 groups, the largest of 2 pictures" in told
+    assert "a smaller --distance" not in told
+    frame = read_image(copied / "images/train/000.png")
+    for number in range(7):
+        write_image(copied / f"images/train/frame-{number}.jpg", frame)
+    told = run("split", copied, tmp_path / "b", "--folds", 2, error=True)
+    assert "the largest of 8 pictures" in told
+    assert "more than a split of 50%" in told
+    (copied / "data.yaml").write_text((copied / "data.yaml").read_text().replace("val: images/val", "test: images/val"))
+    assert "1 pictures are copies of pictures in `test`" in run("split", copied, tmp_path / "c", error=True)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from tests.ray_workers import ray_workers
 from yolo12edge.cli import app
 from yolo12edge.cluster import look
 from yolo12edge.data.dataset import read_dataset
@@ -107,7 +108,7 @@ def test_cluster_sees_the_same_although_a_worker_is_killed(
     for entry in look(model, pictures, thresholds=SURE, cluster="local", workers=2):
         there.append(entry)
         if not killed:
-            killed += workers_of_cluster()[:1]
+            killed += ray_workers("MapWorker")[:1]
             os.kill(killed[0], signal.SIGKILL)
     assert killed
     assert sorted(entry.index for entry in there) == list(range(48))
@@ -115,17 +116,3 @@ def test_cluster_sees_the_same_although_a_worker_is_killed(
         assert mine.detections is not None
         assert theirs.detections is not None
         assert np.array_equal(mine.detections.xyxy, theirs.detections.xyxy)
-
-
-def workers_of_cluster() -> list[int]:
-    """Return the processes of this machine that hold a Runtime for Ray Data."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                command = (folder / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if command.startswith(b"ray::") and b"MapWorker" in command:
-                found.append(int(folder.name))
-    return found

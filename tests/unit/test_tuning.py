@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -13,13 +15,30 @@ from typing import Any
 import hypothesis.strategies as st
 import numpy as np
 import pytest
+import torch
 import yaml
 from hypothesis import given, settings
+from typer.testing import CliRunner
 
+from tests.ray_workers import ray_workers
+from yolo12edge.cli import app
 from yolo12edge.data.scenes import generate_scenes
 from yolo12edge.errors import InputError
+from yolo12edge.manifest import TASKS, Task
 from yolo12edge.training import TrainConfig
-from yolo12edge.training.tuning import Range, Search, Space, Trial, open_search, read_space, tune, with_values
+from yolo12edge.training.settings import read_settings
+from yolo12edge.training.tuning import (
+    Range,
+    Search,
+    Space,
+    Trial,
+    Tuned,
+    default_space,
+    open_search,
+    read_space,
+    tune,
+    with_values,
+)
 from yolo12edge.training.tuning import study as study_module
 from yolo12edge.training.tuning.plots import importance_of, plot_study
 from yolo12edge.training.tuning.study import Outcome, finished
@@ -28,6 +47,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning", "ignore
 
 BASE = TrainConfig(Path("data.yaml"), Path("out"), task="detect")
 SPACE = Space({"lr": Range(low=1e-4, high=1e-2, log=True), "batch": Range(choices=(2, 4, 8))})
+MIXED = Space({**SPACE.ranges, "augment": Range(choices=("base", "none")), "augment.mixup.p": Range(low=0.1, high=0.5)})
+ROOT = Path(__file__).parents[2]
 STORAGES = ("study.jsonl", "study.db")
 
 
@@ -116,6 +137,12 @@ def test_settings_that_no_run_can_have_are_refused_before_the_first(path: str, e
         Space({path: entry}).fitted(BASE)
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_default_space_is_possible_for_every_task(task: Task) -> None:
+    base = replace(BASE, task=task, scale="s")
+    assert "official-s" in default_space("s").fitted(base).ranges["augment"].choices
+
+
 def test_values_get_to_their_place_and_nothing_else_changes() -> None:
     changed = with_values(BASE, {"lr": 0.01, "gains.box": 5.0, "augment": "base", "augment.mixup.p": 0.75})
     assert (changed.lr, changed.gains.box, changed.augmentation.mixup.p) == (0.01, 5.0, 0.75)
@@ -156,8 +183,12 @@ def test_killed_trial_is_marked_and_goes_on_in_another(tmp_path: Path, name: str
     second.report(again.number, 2, 0.4)
     second.tell(again.number, "done", seconds=1)
     assert second.trials()[-1].score == 0.5
-    assert second.ask().origin == 3  # a new one
+    new = second.ask()
+    assert new.origin == 3
     second.close()
+    whole = opened(tmp_path / "whole" / name)
+    assert [run(whole, [0.2]).values for _ in range(3)][-1] == new.values  # as if none had been killed
+    whole.close()
 
 
 @pytest.mark.parametrize("name", STORAGES)
@@ -234,17 +265,17 @@ def test_what_needs_optuna_is_refused_without_its_storage(tmp_path: Path) -> Non
 def test_tpe_finds_what_is_better_and_hyperband_stops_early(tmp_path: Path) -> None:
     search = opened(tmp_path / "study.db", sampler="tpe", pruner="hyperband")
     pruned = 0
-    for _ in range(30):
+    for _ in range(24):
         trial = search.ask()
         score = 1 - abs(np.log10(trial.values["lr"]) + 3)
-        for epoch in range(1, 11):
+        for epoch in (1, 3, 10):
             if search.report(trial.number, epoch, score * epoch / 10):
                 search.tell(trial.number, "pruned", seconds=0)
                 pruned += 1
                 break
         else:
             search.tell(trial.number, "done", seconds=0)
-    assert pruned > 3
+    assert pruned > 2
     late = [abs(np.log10(trial.values["lr"]) + 3) for trial in search.trials()[-10:]]
     assert np.median(late) < 0.35  # 0.5 by chance
     search.close()
@@ -268,7 +299,7 @@ def test_only_the_best_run_keeps_its_weights_and_a_failure_does_not_end_the_stud
 
     monkeypatch.setattr(study_module, "run_trial", fake)
     base = replace(BASE, out=tmp_path)
-    search = opened(tmp_path / "study.jsonl")
+    search = opened(tmp_path / "study.jsonl", space=MIXED)
     tuned = tune(base, search, trials=4)
     assert tuned.best.number == 2
     assert [path.parent.name for path in sorted(tmp_path.glob("trials/*/best.safetensors"))] == ["0002"]
@@ -278,9 +309,9 @@ def test_only_the_best_run_keeps_its_weights_and_a_failure_does_not_end_the_stud
     assert [row["state"] for row in table] == ["done", "failed", "done", "done"]
     assert table[1]["note"] == "no memory"
     assert json.loads((tmp_path / "trials.json").read_text())[2]["scores"] == {"1": 0.6}
-    best = yaml.safe_load((tmp_path / "best.yaml").read_text())
-    assert (best["lr"], best["batch"]) == (tuned.best.values["lr"], tuned.best.values["batch"])
-    assert "out" not in best
+    best = read_settings(tmp_path / "best.yaml")  # as `train --config` does
+    assert replace(TrainConfig(**best, out=tuned.config.out), augment=None) == replace(tuned.config, augment=None)
+    assert TrainConfig(**best, out=tmp_path).augmentation == tuned.config.augmentation
     assert tune(base, search, trials=4).best.number == 2  # nothing is left to do
     search.close()
 
@@ -288,37 +319,36 @@ def test_only_the_best_run_keeps_its_weights_and_a_failure_does_not_end_the_stud
 _KILL = """
 import os, signal, sys
 from pathlib import Path
-from yolo12edge.training import TrainConfig
-from yolo12edge.training.tuning import Range, Space, open_search, study, tune
+import torch
+from tests.unit.test_tuning import short_study
 
-data, out, cut = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "cut"
-base = TrainConfig(data, out, task="detect", epochs=3, batch=4, image_size=64, close_mosaic=1, workers=0, device="cpu")
-search = open_search(out / "study.jsonl", Space({"lr": Range(low=1e-4, high=1e-2, log=True)}), sampler="random",
-                     pruner="none", epochs=3, seed=1, about="")
-steps = 0
+torch.set_num_threads(int(sys.argv[3]))
 def step(epoch, number, count):
-    if cut and epoch == 3:
+    if epoch == 2:
         os.kill(os.getpid(), signal.SIGKILL)
-tuned = tune(base, search, trials=1, on_step=step)
-print(tuned.best.scores, len(tuned.trials))
+short_study(Path(sys.argv[1]), Path(sys.argv[2]), step)
 """
+
+
+def short_study(data: Path, out: Path, on_step: Any = None) -> Tuned:
+    base = TrainConfig(data, out, task="detect", epochs=2, batch=4, image_size=64, close_mosaic=1, workers=0)
+    base = replace(base, device="cpu")
+    space = Space({"lr": Range(low=1e-4, high=1e-2, log=True)})
+    search = open_search(out / "study.jsonl", space, sampler="random", pruner="none", epochs=2, seed=1, about="")
+    try:
+        return tune(base, search, trials=1, on_step=on_step)
+    finally:
+        search.close()
 
 
 def test_run_that_was_killed_goes_on_after_its_last_epoch_to_the_same_result(tmp_path: Path) -> None:
     data = generate_scenes(tmp_path / "scenes", train=4, val=2, size=96, seed=5).path
-
-    def start(out: Path, how: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", _KILL, str(data), str(out), how], capture_output=True, text=True, check=False
-        )
-
-    whole = start(tmp_path / "whole", "run")
-    assert whole.returncode == 0, whole.stderr
-    cut = start(tmp_path / "cut", "cut")
+    command = [sys.executable, "-c", _KILL, str(data), str(tmp_path / "cut"), str(torch.get_num_threads())]
+    cut = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert cut.returncode == -9, cut.stderr
-    resumed = start(tmp_path / "cut", "run")
-    assert resumed.returncode == 0, resumed.stderr
-    assert resumed.stdout == whole.stdout.replace("} 1", "} 2")
+    tuned, whole = short_study(data, tmp_path / "cut"), short_study(data, tmp_path / "whole")
+    assert [trial.state for trial in tuned.trials] == ["killed", "done"]
+    assert tuned.best.scores == whole.best.scores
     weights = [(tmp_path / name / "trials/0000/best.safetensors").read_bytes() for name in ("whole", "cut")]
     assert weights[0] == weights[1]
 
@@ -329,6 +359,67 @@ def test_run_that_cannot_be_is_a_failed_trial(tmp_path: Path) -> None:
     )
     assert outcome.state == "failed"
     assert "no.yaml" in outcome.note
+
+
+# --- the command ---
+
+
+def test_command_varies_a_run_from_a_file_and_says_how_to_train_with_the_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = generate_scenes(tmp_path / "scenes", train=2, val=2, size=96, seed=5).path
+    (tmp_path / "run.yaml").write_text(f"data: {data}\nbatch: 4\nepochs: 3\naugment: base\nlr: 1e-3\n")
+    (tmp_path / "space.yaml").write_text("lr: [1e-2, 0.002]\naugment.mixup.p: [0.25]\n")
+    runs: list[TrainConfig] = []
+
+    def fake(config: TrainConfig, *, report: Any, **_: Any) -> Outcome:
+        runs.append(config)
+        report(1, config.lr)
+        return Outcome("done")
+
+    monkeypatch.setattr(study_module, "run_trial", fake)
+    out = tmp_path / "tune"
+    command = ["tune", "--config", str(tmp_path / "run.yaml"), "--space", str(tmp_path / "space.yaml"), "--batch", "2"]
+    command += ["--out", str(out), "--storage", str(out / "s.jsonl"), "--sampler", "grid", "--trials", "5"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert [(run.lr, run.batch, run.epochs, run.augmentation.mixup.p) for run in runs] == [
+        (0.01, 2, 3, 0.25),
+        (0.002, 2, 3, 0.25),
+    ]
+    assert runs[0].augmentation.mosaic.p == 0.5  # of the preset in the file
+    assert read_settings(out / "best.yaml")["lr"] == 0.01
+    (tmp_path / "run.yaml").write_text("bach: 4\n")
+    assert "did you mean 'batch'" in str(CliRunner().invoke(app, command).exception)
+
+
+# --- on a cluster ---
+
+
+@pytest.mark.slow
+def test_cluster_goes_on_with_the_trial_of_a_worker_that_was_killed(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="ray is not installed")
+    from yolo12edge.training.tuning.cluster import tune_on_cluster
+
+    data = generate_scenes(tmp_path / "scenes", train=2, val=2, size=96, seed=5).path
+    base = TrainConfig(data, tmp_path / "out", task="detect", epochs=2, batch=2, image_size=64, workers=0, device="cpu")
+    search = opened(base.out / "study.jsonl", pruner="none")
+    killed: list[int] = []
+    plain_report = search.report
+
+    def report(number: int, epoch: int, score: float) -> bool:
+        if not killed:
+            killed.extend(ray_workers("train"))
+            for process in killed:
+                os.kill(process, signal.SIGKILL)
+        return plain_report(number, epoch, score)
+
+    search.report = report  # type: ignore[method-assign]
+    tuned = tune_on_cluster(base, search, trials=2, address="local")
+    search.close()
+    assert killed
+    assert [(trial.state, sorted(trial.scores)) for trial in tuned.trials] == [("done", [1, 2])] * 2
+    assert read_settings(base.out / "best.yaml")["lr"] == tuned.best.values["lr"]
 
 
 # --- plots ---

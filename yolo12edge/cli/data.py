@@ -70,7 +70,9 @@ def check(
             out.print(plain(problem, "red" if problem.severity == "error" else "yellow"), soft_wrap=True)
         warnings = len(problems) - len(report.errors)
         told = f"{dataset.path}: task {dataset.task}, {len(report.errors)} errors, {warnings} warnings"
-        out.print(plain(told), soft_wrap=True)
+        out.print(plain(told if full else f"{told}; --full looks for near copies, too"), soft_wrap=True)
+        if report.errors:
+            out.print(plain(f"Remedy: {report.remedy}"), soft_wrap=True)
     if report.errors:
         raise typer.Exit(_FOUND)
 
@@ -206,7 +208,7 @@ def split(
         raise InputError(f"val and test are {share:g} and {test:g}", expected="shares that leave some to train on")
     dataset = _read(data, task)
     pool = [name for name in dataset.splits if name != "test" or test]
-    copies = find_copies(dataset, digests_in(_survey(dataset, pool)), distance=None if exact else distance)
+    copies = find_copies(dataset, digests_in(_survey(dataset)), distance=None if exact else distance)
     if folds is not None:
         choices = {
             f"fold-{n}": c for n, c in enumerate(fold_pictures(dataset, pool, copies, folds, seed=seed), start=1)
@@ -223,9 +225,23 @@ def split(
             write_subset(dataset, {**choice, **left}, folder / name, home=out.absolute() / name)
             told = ", ".join(f"{s} {len(places)}" for s, places in {**choice, **left}.items())
             console.print(plain(f"{out / name / 'data.yaml'}: {told}"), soft_wrap=True)
-    largest = max((len(group.places) for group in copies), default=0)
+    groups = [[place for place in group.places if place.split in pool] for group in copies]
+    largest = max(map(len, groups), default=0)
+    smallest = 1 / folds if folds is not None else min(wanted.values())
     if largest > 1:
-        console.print(plain(f"Copies stay together: {len(copies)} groups, the largest of {largest} pictures"))
+        told = f"Copies stay together: {sum(len(g) > 1 for g in groups)} groups, the largest of {largest} pictures"
+        console.print(plain(told))
+    if largest > max(1, smallest * sum(len(dataset.images(name)) for name in pool)):
+        told = f"These are more than a split of {smallest:.0%} shall have; --exact or a smaller --distance parts them"
+        console.print(plain(told, "yellow"), soft_wrap=True)
+    leaking = sum(
+        len(group) for group, all_of_it in zip(groups, copies, strict=True) if len(all_of_it.places) > len(group)
+    )
+    if leaking:
+        told = (
+            f"{leaking} pictures are copies of pictures in `test`, which stays as it is; `data dedupe` takes them out"
+        )
+        console.print(plain(told, "yellow"), soft_wrap=True)
 
 
 @app.command()
@@ -287,11 +303,13 @@ def _survey(dataset: Dataset, splits: list[str] | None = None) -> dict[str, list
 
 def _leak(group: Copies) -> Problem:
     from ..data.labels import Problem
+    from ..data.report import LEAK
 
-    first, *others = group.places
-    named = ", ".join(f"{place.path} in `{place.split}`" for place in others[:3])
-    more = " …" if len(others) > 3 else ""
-    return Problem("warning", first.path, None, f"in `{first.split}`, it is nearly the same image as {named}{more}")
+    first = group.places[0]
+    others = [place for place in group.places if place.split != first.split]
+    named = ", ".join(str(place.path) for place in others[:3]) + (" …" if len(others) > 3 else "")
+    where = " and ".join(f"`{split}`" for split in dict.fromkeys(place.split for place in others))
+    return Problem("warning", first.path, None, f"nearly the same image as {named} in {where}; {LEAK}")
 
 
 def _plain_problem(problem: Problem) -> dict[str, Any]:

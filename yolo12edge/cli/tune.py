@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,7 +11,7 @@ import typer
 
 from ._console import console, plain, progress
 from ._console import out as results
-from .train import _check as check_dataset
+from ._training import check_labels
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -104,9 +103,9 @@ def tune(
         "seed": seed,
     }
     base, dataset = _base(config, {name: value for name, value in given.items() if value is not None}, out.absolute())
-    wanted = (default_space() if space is None else read_space(space)).fitted(base)
+    wanted = (default_space(base.scale) if space is None else read_space(space)).fitted(base)
     about = msgspec.json.encode([replace(base, out=Path()).to_json().decode(), wanted.to_builtins()])
-    check_dataset(dataset)
+    check_labels(dataset)
     search = open_search(
         storage or out / "study.db",
         wanted,
@@ -151,49 +150,24 @@ def tune(
 
 def _base(file: Path | None, given: dict[str, Any], out: Path) -> tuple[TrainConfig, Dataset]:
     """Return the run that is varied, from a file and what the command line says, which wins."""
-    from ..data.augment import load_augmentation, parse_augmentation
+    from ..data.augment import load_augmentation
     from ..data.dataset import read_dataset
     from ..errors import InputError
     from ..nn.config import TRAITS
     from ..training import TrainConfig
-    from ..training.tuning import with_values
+    from ..training.settings import read_settings
 
-    settings: dict[str, Any] = {"epochs": _EPOCHS, **({} if file is None else _read(file)), **given}
+    settings = {"epochs": _EPOCHS, **({} if file is None else read_settings(file)), **given, "out": out}
     if "data" not in settings:
         raise InputError("there is nothing to train on", remedy="add --data data.yaml")
-    data, augment = Path(settings.pop("data")).absolute(), settings.pop("augment", None)
-    dataset = read_dataset(data, task=settings.pop("task", None))
-    task = dataset.task
-    if isinstance(augment, str):
-        augment = load_augmentation(augment, task=task)
-    elif augment is not None:
-        augment = parse_augmentation(augment, task=task, source=f"augment in {file}")
-    base = TrainConfig(data, out, task=task, image_size=TRAITS[task].image_size, augment=augment)
-    return with_values(base, dict(_flat(settings))), dataset
-
-
-def _read(file: Path) -> dict[str, Any]:
-    """Read settings of a run; which there are is checked when they are used."""
-    import yaml
-
-    from ..errors import InputError
-
-    try:
-        content = yaml.safe_load(file.read_bytes())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise InputError(f"{file} cannot be read: {error}", expected="settings of a run as YAML") from error
-    if not isinstance(content, dict) or not all(isinstance(name, str) for name in content):
-        raise InputError(f"{file} holds no settings of a run", expected="names with values: epochs: 50")
-    return content
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Give every setting by its dotted path."""
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, str(value.absolute()) if isinstance(value, Path) else value
+    # Elsewhere, where runs of a cluster are, names of files would mean others.
+    settings |= {name: value.absolute() for name, value in settings.items() if isinstance(value, Path)}
+    dataset = read_dataset(settings["data"], task=settings.get("task"))
+    settings["task"] = dataset.task
+    settings.setdefault("image_size", TRAITS[dataset.task].image_size)
+    if isinstance(settings.get("augment"), str):
+        settings["augment"] = load_augmentation(settings["augment"], task=dataset.task)
+    return TrainConfig(**settings), dataset
 
 
 def _say(trial: Trial) -> None:

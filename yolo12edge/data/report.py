@@ -17,7 +17,10 @@ from ..manifest import Task
 from .dataset import Dataset, label_path
 from .labels import Labels, Problem
 
-__all__ = ["DatasetReport", "Problem", "SplitStatistics", "check_dataset"]
+__all__ = ["LEAK", "DatasetReport", "Problem", "SplitStatistics", "check_dataset"]
+
+LEAK = "accuracy on an image that was trained on means nothing"
+"""What is wrong with an image that is in several splits."""
 
 _SHOWN = 10
 _NOT_LABELS = frozenset(("classes.txt", "labels.txt", "notes.txt", "obj.names"))  # annotation tools leave these
@@ -78,10 +81,11 @@ class DatasetReport:
         shown = "".join(f"\n  {problem}" for problem in errors[:_SHOWN])
         more = f"\n  … and {len(errors) - _SHOWN} more" if len(errors) > _SHOWN else ""
         count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
-        raise DatasetError(f"the dataset {self.path} has {count}:{shown}{more}", remedy=self._remedy())
+        raise DatasetError(f"the dataset {self.path} has {count}:{shown}{more}", remedy=self.remedy)
 
-    def _remedy(self) -> str:
-        """Name the task that most labels look like, else ask for repairs."""
+    @property
+    def remedy(self) -> str:
+        """What to do about the errors: name the task that most labels look like, else repair them."""
         repair = "repair or remove these files and lines"
         likely = Counter(task for problem in self.errors for task in problem.tasks)
         most = max(likely.values(), default=0)
@@ -211,7 +215,7 @@ def _twin_message(image: Path, split: str, first_split: str, first: Path) -> str
         return f"the image is named more than once in `{split}`"
     if split == first_split:
         return f"the same image as {first}"
-    return f"the same image as {first} in `{first_split}`; accuracy on an image that was trained on means nothing"
+    return f"the same image as {first} in `{first_split}`; {LEAK}"
 
 
 def _place(problem: Problem, dataset: Dataset) -> Problem:

@@ -60,7 +60,7 @@ def read_xml(path: Path) -> Element:
     except OSError as error:
         raise DatasetError(f"cannot read {path}: {error.strerror or error}") from error
     root = Element("")
-    open_elements = [root]
+    open_elements: list[tuple[Element, list[str]]] = [(root, [])]  # with the pieces of their texts
     count = 0
 
     def start(name: str, _: object) -> None:
@@ -72,15 +72,15 @@ def read_xml(path: Path) -> Element:
             )
             raise DatasetError(f"{path}:{parser.CurrentLineNumber}: XML {limit}", expected="a VOC annotation")
         element = Element(name)
-        open_elements[-1].children.append(element)
-        open_elements.append(element)
+        open_elements[-1][0].children.append(element)
+        open_elements.append((element, []))
 
     def end(_: str) -> None:
-        element = open_elements.pop()
-        element.text = element.text.strip()
+        element, pieces = open_elements.pop()
+        element.text = "".join(pieces).strip()
 
     def text(data: str) -> None:
-        open_elements[-1].text += data
+        open_elements[-1][1].append(data)
 
     def refuse(*_: object) -> None:
         raise DatasetError(

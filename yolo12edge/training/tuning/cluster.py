@@ -51,8 +51,8 @@ def tune_on_cluster(
         InputError: If it has no room for a trial, or every trial failed.
         MissingDependencyError: If Ray Tune is not installed.
     """
-    # Ray would take Ctrl-C for the wish to end well, and the search for done.
-    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # or Ctrl-C would seem a good end of the search
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the new one is never silent
     with connected(address, part="tune", purpose="to search on a cluster") as ray:
         from ray import tune as ray_tune
 

@@ -80,10 +80,10 @@ class OptunaSearch:
         states = self._optuna.trial.TrialState
         waiting = self._study.get_trials(deepcopy=False, states=(states.WAITING,))
         # Seeded for each trial, so that a study that was interrupted proposes what it would have.
-        seed = np.random.SeedSequence([self._seed, len(self._study.get_trials(deepcopy=False))])
+        begun = sum(trial.retry_of is None for trial in self.trials())
+        seed = np.random.SeedSequence([self._seed, begun])
         self._study.sampler = self._made_sampler(int(seed.generate_state(1)[0]))
         if not waiting and self._sampler == "grid":  # Optuna's own sampler cannot end without its own loop
-            begun = sum(trial.retry_of is None for trial in self.trials())
             values = next(islice(self._space.combinations(), begun, None), None)
             if values is None:
                 return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import itertools
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -163,14 +164,18 @@ def _fitted(base: TrainConfig, path: str, entry: Range) -> Range:
     return entry
 
 
-def default_space() -> Space:
-    """Return what is worth searching first: the optimizer's settings, and how strongly pictures are changed."""
+def default_space(scale: str) -> Space:
+    """Return what is worth searching first: the optimizer's settings, and how strongly pictures are changed.
+
+    Args:
+        scale: Of the model, whose published recipe takes part.
+    """
     return Space(
         {
             "lr": Range(low=2e-4, high=1e-2, log=True),
             "weight_decay": Range(low=1e-5, high=5e-3, log=True),
             "momentum": Range(low=0.85, high=0.97),
-            "augment": Range(choices=("none", "base", "small-data", "large-data")),
+            "augment": Range(choices=(f"official-{scale}", "none", "base", "small-data", "large-data")),
         }
     )
 
@@ -204,17 +209,22 @@ def _range(entry: object) -> Range:
     if isinstance(entry, dict) and set(entry) == {"choices"}:
         entry = entry["choices"]
     if isinstance(entry, list) and entry and all(isinstance(value, Value) for value in entry):
-        return Range(choices=tuple(entry))
+        return Range(choices=tuple(float(value) if _is_power(value) else value for value in entry))
     if not isinstance(entry, dict) or not {"low", "high"} <= set(entry) <= {"low", "high", "log", "step"}:
         raise InputError(f"the values are {entry!r:.80}", expected="a list, or low and high, with log: true or a step")
     log = entry.get("log", False)
-    try:  # YAML takes 1e-4 for text
+    try:
         numbers = {name: float(entry[name]) for name in ("low", "high", "step") if entry.get(name) is not None}
     except (TypeError, ValueError) as error:
         raise InputError(f"the values are {entry!r:.80}", expected="numbers") from error
     if not isinstance(log, bool):
         raise InputError(f"log is {log!r}", expected="true or false")
     return Range(**numbers, log=log)  # type: ignore[arg-type]
+
+
+def _is_power(value: object) -> bool:
+    """Return whether YAML took a number such as 1e-4, which has no dot, for text."""
+    return isinstance(value, str) and re.fullmatch(r"[-+]?\d+\.?\d*[eE][-+]?\d+", value) is not None
 
 
 def settings_of(config: TrainConfig) -> Settings:

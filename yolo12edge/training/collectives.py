@@ -9,6 +9,7 @@ from torch import Tensor, distributed
 
 __all__ = [
     "broadcast_from_first",
+    "gather_everywhere",
     "gather_to_first",
     "process_count",
     "shared_divisor",
@@ -58,6 +59,14 @@ def gather_to_first(value: T) -> list[T]:
     values: list[Any] = [None] * process_count()
     distributed.gather_object(value, values if first else None)
     return values if first else []
+
+
+def gather_everywhere(value: T) -> list[T]:
+    """Return the values of all processes, by rank, in each of them."""
+    values: list[Any] = [value] * process_count()
+    if _together():
+        distributed.all_gather_object(values, value)
+    return values
 
 
 def broadcast_from_first(value: T) -> T:

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from traceback import clear_frames
 
-from torch import distributed
-
 from ..data.dataset import Dataset
 from ..data.loader import EpochSampler, PictureDataset
 from ..errors import TrainingError, Yolo12EdgeError
@@ -48,7 +46,7 @@ def explained(
     try:
         yield
     except NotFiniteError as error:
-        raise _diverged(error, config, files, pictures, sampler, dataset) from error
+        raise _diverged(error, files, pictures, sampler, dataset) from error
     except Yolo12EdgeError:
         raise
     except OSError as error:
@@ -71,8 +69,11 @@ def _no_memory(config: TrainConfig, files: RunFiles, network: YOLO12) -> Trainin
     device = next(network.parameters()).device
     side = max(config.sides)
     network.zero_grad(set_to_none=True)
-    together = distributed.is_available() and distributed.is_initialized()  # then a step needs the other processes
-    fits = config.batch // 2 if together else largest_batch(network, side, config, below=config.batch)
+    processes = config.devices * config.nodes
+    if processes > 1:  # a step needs all of them
+        fits = config.batch // 2 // processes * processes
+    else:
+        fits = largest_batch(network, side, config, below=config.batch)
     remedies = []
     if fits:
         remedies.append(f"start with --batch {fits} (gradients of small batches are summed)")
@@ -90,12 +91,25 @@ def _no_memory(config: TrainConfig, files: RunFiles, network: YOLO12) -> Trainin
 
 def _diverged(
     error: NotFiniteError,
-    config: TrainConfig,
     files: RunFiles,
     pictures: PictureDataset,
     sampler: EpochSampler,
     dataset: Dataset,
 ) -> TrainingError:
+    if sampler.rank == 0:  # which alone writes
+        _write_fault(error, files, pictures, sampler, dataset)
+    wrong = ", ".join(f"{name} {value:g}" for name, value in error.parts.items())
+    return TrainingError(
+        f"the {error.what} of epoch {error.epoch + 1}, step {error.step + 1} is not a number ({wrong}); the weights "
+        f"have not learnt from it, and its pictures are in {files.fault} and {files.fault.with_suffix('.jpg').name}",
+        remedy="look at their labels; then start with a lower --lr, or --precision fp32",
+    )
+
+
+def _write_fault(
+    error: NotFiniteError, files: RunFiles, pictures: PictureDataset, sampler: EpochSampler, dataset: Dataset
+) -> None:
+    sampler.rank = error.rank
     sampler.set_epoch(error.epoch)
     keys = list(sampler)[error.step * sampler.batch_size : (error.step + 1) * sampler.batch_size]
     facts = {
@@ -107,11 +121,4 @@ def _diverged(
     }
     with atomic_file(files.fault) as temporary:
         temporary.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    drawing = files.fault.with_suffix(".jpg")
-    draw_training_samples(pictures, dataset, drawing, keys=keys)
-    wrong = ", ".join(f"{name} {value:g}" for name, value in error.parts.items())
-    return TrainingError(
-        f"the {error.what} of epoch {error.epoch + 1}, step {error.step + 1} is not a number ({wrong}); the weights "
-        f"have not learnt from it, and its pictures are in {files.fault} and {drawing.name}",
-        remedy="look at their labels; then start with a lower --lr, or --precision fp32",
-    )
+    draw_training_samples(pictures, dataset, files.fault.with_suffix(".jpg"), keys=keys)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from math import isfinite
+from typing import Any, NamedTuple
 
 import lightning as L
 import numpy as np
@@ -14,7 +15,7 @@ from torch.nn.utils import clip_grad_norm_
 from ..data.batch import Batch, resized
 from ..metrics import Metrics
 from ..nn import YOLO12
-from .collectives import process_count, sum_of_all
+from .collectives import gather_everywhere, process_count, sum_of_all
 from .ema import WeightAverage
 from .losses import Parts, TaskLoss
 from .optim import Plan, apply_step, build_optimizer
@@ -36,9 +37,9 @@ class LossMean:
         self._sums = torch.zeros(len(self._names), dtype=torch.float64)
         self._images = 0
 
-    def add(self, parts: Parts, images: int) -> None:
-        """Add one batch."""
-        self._sums += torch.stack([parts[name].detach() for name in self._names]).cpu().double() * images
+    def add(self, values: Sequence[float] | Tensor, images: int) -> None:
+        """Add the parts of one batch, in the order of their names."""
+        self._sums += torch.as_tensor(values, device="cpu").double() * images
         self._images += images
 
     def share(self, device: torch.device) -> None:
@@ -65,14 +66,24 @@ class NotFiniteError(Exception):
         epoch: Of the batch, from 0.
         step: Within the epoch, from 0.
         parts: Parts of the loss.
+        rank: The process whose batch it is.
     """
 
-    def __init__(self, what: str, epoch: int, step: int, parts: Mapping[str, float]) -> None:
-        super().__init__(what, epoch, step, parts)
+    def __init__(self, what: str, epoch: int, step: int, parts: Mapping[str, float], rank: int = 0) -> None:
+        super().__init__(what, epoch, step, parts, rank)
         self.what = what
         self.epoch = epoch
         self.step = step
         self.parts = dict(parts)
+        self.rank = rank
+
+
+class _Taken(NamedTuple):
+    """A step since the last one of the optimizer: its number, its images, and the parts of its loss, on the device."""
+
+    step: int
+    images: int
+    parts: Tensor
 
 
 class TrainingModule(L.LightningModule):
@@ -103,19 +114,20 @@ class TrainingModule(L.LightningModule):
         self.val_loss = LossMean(loss.parts)
         self.metrics: Metrics | None = None
         self.scores: list[float] = []  # of the epochs done
-        self._parts: Parts = {}
-        self._step = 0
-        self._since_update = 0
+        self._taken: list[_Taken] = []
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return the optimizer of the plan."""
         return build_optimizer(self.network, self.plan)
 
-    def on_fit_start(self) -> None:
-        """Bring the average to the device of the network, and both into the form in which it computes fastest."""
-        self.average.network.to(self.device)
+    def setup(self, stage: str) -> None:
+        """Bring the networks into the form in which they compute fastest, before gradients get theirs from it."""
         for network in (self.network, self.average.network):
-            network.to(memory_format=memory_format(self.device))  # type: ignore[call-overload]  # keyword alone
+            network.to(memory_format=memory_format(self.trainer.strategy.root_device))  # type: ignore[call-overload]
+
+    def on_fit_start(self) -> None:
+        """Bring the average to the device of the network."""
+        self.average.network.to(self.device)
 
     def on_train_epoch_start(self) -> None:
         """Start an epoch's means."""
@@ -132,40 +144,59 @@ class TrainingModule(L.LightningModule):
         """
         optimizer = self.optimizers()
         assert isinstance(optimizer, L.pytorch.core.optimizer.LightningOptimizer)
-        self._step = batch_idx
         number, per_epoch = self.current_epoch * self.plan.steps_per_epoch + batch_idx, self.plan.steps_per_epoch
         step = self.plan.at(number, scores=self.scores)
         apply_step(optimizer.optimizer, step)
         self._regulariser.start_step(number, self.plan.config.epochs * per_epoch, self.global_rank)
         batch = resized(batch, self._side(number))
-        parts = self.loss(self.network(images_to_float(batch.images)), batch)
-        self.train_loss.add(parts, len(batch.images))
-        self._parts = {name: value.detach() for name, value in parts.items()}
-        self._check_finite("loss", *self._parts.values())
-        total = torch.stack([parts[name] for name in self.loss.parts]).sum()
+        parts = self._stacked(self.loss(self.network(images_to_float(batch.images)), batch))
+        self._taken.append(_Taken(batch_idx, len(batch.images), parts.detach()))
         share = 1 if self.loss.summed else self.plan.config.batch * step.accumulate
         images = len(batch.images) * process_count()
-        self._since_update += 1
-        moves = self._since_update >= step.accumulate or batch_idx + 1 == self.plan.steps_per_epoch
+        moves = len(self._taken) >= step.accumulate or batch_idx + 1 == per_epoch
         with optimizer.toggle_model(sync_grad=moves):  # the processes' gradients are averaged once, not in each step
-            self.manual_backward(total * (images / share))
+            self.manual_backward(parts.sum() * (images / share))
         if not moves:
             return
-        self._since_update = 0
         optimizer.step()
         optimizer.zero_grad()
         self.average.update(self.network)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Clip the gradients; Lightning calls this once mixed precision's scale is taken off them."""
-        norm = clip_grad_norm_(self.network.parameters(), self.plan.config.clip_norm)
-        if self.trainer.precision != "16-mixed":  # whose scale is found by steps that it leaves out
-            self._check_finite("gradient", norm)
+        """Clip the gradients, unless one is not a number; mixed precision's scale is taken off them by now.
 
-    def _check_finite(self, what: str, *values: Tensor) -> None:
-        if not all(bool(torch.isfinite(value)) for value in values):
-            parts = {name: value.item() for name, value in self._parts.items()}
-            raise NotFiniteError(what, self.current_epoch, self._step, parts)
+        Raises:
+            NotFiniteError: In all processes of the run, of the batch that is to blame.
+        """
+        norm = clip_grad_norm_(self.network.parameters(), self.plan.config.clip_norm)
+        taken, self._taken = self._taken, []
+        mine = torch.cat([*(one.parts for one in taken), norm.view(1)])
+        wrong = sum_of_all((~mine.isfinite()).any().to(mine).view(1))  # of all processes, as they end together
+        # The only time that this process waits for its device.
+        *flat, length, any_wrong = torch.cat((mine, wrong)).tolist()
+        count = len(self.loss.parts)
+        values = [flat[start : start + count] for start in range(0, len(flat), count)]
+        for one, parts in zip(taken, values, strict=True):
+            self.train_loss.add(parts, one.images)
+        if any_wrong:
+            self._find_wrong(taken, values, length)
+
+    def _find_wrong(self, taken: Sequence[_Taken], values: Sequence[Sequence[float]], norm: float) -> None:
+        """Raise the error of the first batch of all processes that is to blame."""
+        blamed = [("loss", one.step, parts) for one, parts in zip(taken, values, strict=True) if not all_finite(*parts)]
+        # Mixed precision finds its scale by steps that it leaves out.
+        if not blamed and not all_finite(norm) and self.trainer.precision != "16-mixed":
+            blamed = [("gradient", taken[-1].step, values[-1])]
+        everywhere = enumerate(gather_everywhere(blamed))
+        found = [(what != "loss", step, rank, parts) for rank, own in everywhere for what, step, parts in own]
+        if found:
+            by_gradient, step, rank, parts = min(found)
+            named = dict(zip(self.loss.parts, parts, strict=True))
+            raise NotFiniteError("gradient" if by_gradient else "loss", self.current_epoch, step, named, rank)
+
+    def _stacked(self, parts: Parts) -> Tensor:
+        """Return the parts of a loss as one tensor, in the order of their names."""
+        return torch.stack([parts[name] for name in self.loss.parts])
 
     def _side(self, number: int) -> int:
         """Return the side of the pictures of a step of the run, in pixels."""
@@ -188,7 +219,7 @@ class TrainingModule(L.LightningModule):
         """
         network = self.average.network
         output = network(images_to_float(batch.images))
-        self.val_loss.add(self.loss(output, batch), len(batch.images))
+        self.val_loss.add(self._stacked(self.loss(output, batch)), len(batch.images))
         self.validation.add(network.head.decode(output))
 
     def on_validation_epoch_end(self) -> None:
@@ -212,6 +243,11 @@ class TrainingModule(L.LightningModule):
 def nan_to_zero(value: float) -> float:
     """Return the value, or 0 where there was nothing to measure."""
     return value if value == value else 0.0
+
+
+def all_finite(*values: float) -> bool:
+    """Return whether all values are numbers, and not infinite."""
+    return all(map(isfinite, values))
 
 
 def memory_format(device: torch.device) -> torch.memory_format:

@@ -151,10 +151,22 @@ def build_optimizer(network: nn.Module, plan: Plan) -> torch.optim.Optimizer:
         return Lamb(groups, lr=plan.lr, betas=betas)
     # Elsewhere a fused step would take off mixed precision's scale by itself, and gradients would be clipped before.
     fused = all(parameter.device.type == "cpu" for parameter in network.parameters())
+    optimizer: torch.optim.Optimizer
     if plan.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=plan.lr, momentum=momentum, nesterov=momentum > 0, fused=fused)
-    kind = torch.optim.AdamW if plan.optimizer == "adamw" else torch.optim.Adam
-    return kind(groups, lr=plan.lr, betas=betas, fused=fused)
+        optimizer = torch.optim.SGD(groups, lr=plan.lr, momentum=momentum, nesterov=momentum > 0, fused=fused)
+    else:
+        kind = torch.optim.AdamW if plan.optimizer == "adamw" else torch.optim.Adam
+        optimizer = kind(groups, lr=plan.lr, betas=betas, fused=fused)
+    optimizer.register_load_state_dict_post_hook(_order_as_weights)
+    return optimizer
+
+
+def _order_as_weights(optimizer: torch.optim.Optimizer) -> None:
+    """Bring what was loaded into the order in memory of its weights, which a fused step takes for granted."""
+    for weights, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, torch.Tensor) and value.shape == weights.shape:
+                state[name] = torch.empty_like(weights, dtype=value.dtype).copy_(value)
 
 
 def apply_step(optimizer: torch.optim.Optimizer, step: Step) -> None:

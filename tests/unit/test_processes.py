@@ -14,9 +14,11 @@ import pytest
 import torch
 from torch import nn
 
+from tests.task_data import make_dataset
 from yolo12edge.checkpoint import Checkpoint
 from yolo12edge.data.scenes import generate_scenes
 from yolo12edge.errors import BackendError, DatasetError, InputError
+from yolo12edge.manifest import TASKS
 from yolo12edge.training import EpochRecord, TrainConfig, resume, train
 from yolo12edge.training.processes import Place, other_processes, placed
 from yolo12edge.training.shared_norm import share_norms
@@ -118,7 +120,7 @@ _PAIR = """
 import sys, torch
 from torch import distributed, nn
 sys.path.insert(0, sys.argv[2])
-from yolo12edge.training.collectives import gather_to_first, shared_divisor, sum_of_all
+from yolo12edge.training.collectives import gather_everywhere, gather_to_first, shared_divisor, sum_of_all
 from yolo12edge.training.shared_norm import share_norms
 rank = int(sys.argv[1])
 distributed.init_process_group("gloo", init_method="file://" + sys.argv[3], rank=rank, world_size=2)
@@ -143,19 +145,88 @@ assert float(shared_divisor(0.1, own, least=1)) == 0.5
 with torch.no_grad():
     assert float(shared_divisor(0.1, own, least=1)) == 1.0
 assert gather_to_first(rank) == ([0, 1] if rank == 0 else [])
+assert gather_everywhere(rank) == [0, 1]
+distributed.barrier()
+distributed.destroy_process_group()
 """
 
 
-def test_norm_and_divisors_of_two_processes_are_those_of_their_pictures_together(tmp_path: Path) -> None:
+def pair(script: str, *arguments: str) -> None:
+    """Run a script in two processes, with its rank, the checkout and what else it is given."""
     root = Path(__file__).parents[2]
-    pair = [
-        subprocess.Popen(
-            [sys.executable, "-c", _PAIR, str(rank), str(root), str(tmp_path / "meeting")], stderr=subprocess.PIPE
-        )
+    started = [
+        subprocess.Popen([sys.executable, "-c", script, str(rank), str(root), *arguments], stderr=subprocess.PIPE)
         for rank in (0, 1)
     ]
-    ends = [process.communicate(timeout=120)[1].decode() for process in pair]
-    assert [process.returncode for process in pair] == [0, 0], ends
+    ends = [process.communicate(timeout=240)[1].decode() for process in started]
+    assert [process.returncode for process in started] == [0, 0], ends
+
+
+def test_norm_and_divisors_of_two_processes_are_those_of_their_pictures_together(tmp_path: Path) -> None:
+    pair(_PAIR, str(tmp_path / "meeting"))
+
+
+_TASKS = """
+import sys, torch
+from pathlib import Path
+from torch import distributed
+sys.path.insert(0, sys.argv[2])
+from tests.task_data import make_dataset
+from yolo12edge.data.dataset import read_dataset
+from yolo12edge.data.loader import PictureDataset, collate
+from yolo12edge.manifest import TASKS
+from yolo12edge.nn import ModelConfig, build_model
+from yolo12edge.training.collectives import process_count, sum_of_all
+from yolo12edge.training.distillation import IMITATIONS, Taught
+from yolo12edge.training.losses import LossSettings, make_loss
+rank = int(sys.argv[1])
+
+def gradients(task, network, teacher, items, settings):
+    taught = Taught(make_loss(task, settings), teacher, (0, 1), IMITATIONS[task], settings, gain=2.0)
+    batch = collate(items)
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    total = torch.stack(list(taught(network(batch.images.float() / 255), batch).values())).sum()
+    return torch.autograd.grad(total * len(items) * process_count(), weights, allow_unused=True)
+
+found = []
+for together in (False, True):
+    if together:
+        distributed.init_process_group("gloo", init_method="file://" + sys.argv[3], rank=rank, world_size=2)
+    for number, task in enumerate(TASKS):
+        folder = Path(sys.argv[4]) / task
+        dataset = read_dataset(folder if task == "classify" else folder / "data.yaml")
+        pictures = PictureDataset(dataset.samples("train"), image_size=64, task=task, keypoints=dataset.keypoints)
+        items = [pictures[0, index] for index in range(4)]
+        if task != "classify":  # the second process has nothing to learn from
+            items[1::2] = [item._replace(**{
+                name: value[:0] if name != "masks" else value * 0
+                for name, value in item._asdict().items() if name != "image" and value is not None
+            }) for item in items[1::2]]
+        settings = LossSettings(keypoints=dataset.keypoints)
+        made = ModelConfig(task=task, num_classes=2, keypoints=dataset.keypoints)
+        torch.manual_seed(0)
+        network, teacher = build_model(made), build_model(made)
+        with torch.no_grad():  # until the averages of batch norms are those of pictures
+            for model in (network, teacher) * 3:
+                model.train()(torch.rand(2, 3, 64, 64))
+        network.eval(), teacher.eval()
+        if not together:
+            found.append(gradients(task, network, teacher, items, settings))
+            continue
+        for whole, part in zip(found[number], gradients(task, network, teacher, items[rank::2], settings)):
+            if whole is not None:
+                assert float((sum_of_all(part) / 2 - whole).norm()) < 1e-3 * float(whole.norm()) + 1e-9, task
+distributed.barrier()
+distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_gradients_of_two_processes_are_those_of_one_in_every_task(tmp_path: Path) -> None:
+    """With a teacher, and with all that is labelled in the pictures of one of the processes."""
+    for task in TASKS:
+        make_dataset(task, tmp_path / "data" / task, images=4, size=64)
+    pair(_TASKS, str(tmp_path / "meeting"), str(tmp_path / "data"))
 
 
 def test_place_comes_from_the_launcher(config: TrainConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,6 +239,8 @@ def test_place_comes_from_the_launcher(config: TrainConfig, monkeypatch: pytest.
     assert placed(here) == (here, place)
     with pytest.raises(InputError, match="launcher started 2"):
         placed(replace(config, devices=4))
+    assert placed(replace(config, devices=4), resumed=True) == (here, place)
+    assert placed(replace(config, sync_bn=True))[0].sync_bn  # of the launcher's processes, whose number it need not say
     with pytest.raises(InputError, match="shared out to 4"):
         placed(replace(config, batch=6))
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
@@ -185,5 +258,9 @@ def test_what_several_processes_cannot_do_is_refused(config: TrainConfig) -> Non
         train(replace(config, nodes=2))
     with pytest.raises(InputError, match="shared out"):
         train(replace(config, devices=3))
+    for one in ({"sync_bn": True}, {"strategy": "ddp"}):
+        with pytest.raises(InputError, match="there is one device"):
+            train(replace(config, **one))
     with pytest.raises(DatasetError, match="16 processes"):
         train(replace(config, batch=16, devices=16))
+    assert not config.out.exists()

@@ -106,7 +106,7 @@ def test_weights_and_ranges_change_and_batch_norms_do_not(begun, tmp_path):
 
 def test_an_interrupted_run_goes_on_to_the_same_result_and_only_as_what_it_is(begun, tmp_path, monkeypatch):
     whole = learn(begun, tmp_path / "whole")
-    display = importlib.import_module("yolo12edge.cli.train")._Display
+    display = importlib.import_module("yolo12edge.cli._training").RunDisplay
 
     def interrupt(self, record):
         raise KeyboardInterrupt

@@ -10,6 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 from yolo12edge.cli import app
+from yolo12edge.data.scenes import generate_scenes
 from yolo12edge.errors import InputError
 from yolo12edge.nn import ModelConfig, build_model
 from yolo12edge.training import TrainConfig, memory
@@ -30,6 +31,18 @@ def test_file_sets_what_the_configuration_has(tmp_path: Path) -> None:
     assert (settings["lr"], settings["class_weights"], settings["freeze"]) == (0.001, (1.0, 2.0), 3)
     assert settings["gains"].box == 2
     assert settings["augment"] == "none"
+    assert read_settings(file(tmp_path, "batch: auto"))["batch"] == "auto"
+
+
+def test_batch_is_chosen_once_and_by_the_command_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match="batch is 'auto'"):
+        TrainConfig(data=Path("d"), out=Path("r"), batch="auto")  # type: ignore[arg-type]
+    for name, value in (("RANK", "1"), ("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    data = str(generate_scenes(tmp_path / "scenes", train=2, val=1, size=64, seed=0).path)
+    result = CliRunner().invoke(app, ["train", "--data", data, "--out", str(tmp_path / "run"), "--batch", "auto"])
+    assert isinstance(result.exception, InputError)
+    assert "2 processes" in str(result.exception)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +79,8 @@ def test_batch_follows_memory_and_dataset(monkeypatch: pytest.MonkeyPatch) -> No
 
     assert chosen(100_000, 1 << 40) == (64, "steps")
     assert chosen(100, 1 << 40) == (16, "steps")
+    assert chosen(100_000, 1 << 40, devices=3) == (63, "steps")
+    assert chosen(100_000, 1, devices=2) == (2, "memory")
     batch, limit = chosen(100_000, 30_000_000)  # an image takes some MB at 64 px
     assert limit == "memory"
     assert 1 <= batch < 64

@@ -79,7 +79,7 @@ def qat(
     from ..training import RunFiles, TrainConfig
     from ..training import resume as resume_run
     from ..training import train as start_run
-    from .train import _check, _Display
+    from ._training import RunDisplay, check_labels
 
     if resume is not None:
         config = TrainConfig.of_run(resume)
@@ -115,9 +115,9 @@ def qat(
         form = _begin(checkpoint, artifact, data, folder, calibration)
         run = partial(start_run, config)
     dataset = read_dataset(config.data, task=config.task)
-    _check(dataset)
+    check_labels(dataset)
     try:
-        with _Display(config) as display:
+        with RunDisplay(config) as display:
             result = run(form=form, on_start=display.start, on_step=display.step, on_epoch=display.epoch)
     except KeyboardInterrupt:
         root = resume or config.out

@@ -10,13 +10,12 @@ import typer
 
 from ._console import console, free_folder, progress
 from ._console import out as results
+from ._training import RunDisplay, check_labels
 from .val import accuracy_tables
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
-    from ..training import EpochRecord, TrainConfig, TrainResult
-    from ..training.optim import Plan
-    from ..training.transfer import Transfer
+    from ..training import TrainConfig, TrainResult
 
 __all__ = ["train"]
 
@@ -127,14 +126,19 @@ def train(
 
             settings["augment"] = load_augmentation(settings["augment"], task=dataset.task)
         wanted = settings.pop("batch", "16")
+        if wanted == "auto" and place is not None and place.processes > 1:
+            raise InputError(
+                f"batch is auto and a launcher started {place.processes} processes, each of which would choose its own",
+                expected="the images of a step over all of them, such as --batch 64",
+            )
         made = TrainConfig(**settings)
         made = replace(made, data=made.data.absolute(), batch=_batch(made) if wanted == "auto" else _number(wanted))
     if place is not None and place.rank > 0:  # the first process checks, shows and measures
         _ = start_run(made) if resume is None else resume_run(resume)
         return
-    _check(dataset)
+    check_labels(dataset)
     try:
-        with _Display(made) as display:
+        with RunDisplay(made) as display:
             if resume is not None:
                 result = resume_run(resume, on_start=display.start, on_step=display.step, on_epoch=display.epoch)
             else:
@@ -190,76 +194,6 @@ def _batch(config: TrainConfig) -> int:
         soft_wrap=True,
     )
     return choice.batch
-
-
-def _check(dataset: Dataset) -> None:
-    """Check the dataset and say what is in it; errors end the command here."""
-    from rich.markup import escape
-
-    from ..data.forms import FORMS
-    from ..data.report import check_dataset
-
-    total = sum(len(dataset.splits.get(split, ())) for split in ("train", "val"))
-    with progress("Checking the dataset", total, unit="images") as steps:
-        report = check_dataset(dataset, progress=steps.update)
-    for problem in report.warnings[:10]:
-        console.print(f"[yellow]warning:[/] {escape(str(problem))}", soft_wrap=True)
-    if len(report.warnings) > 10:
-        console.print(f"[yellow]… and {len(report.warnings) - 10} more warnings[/]")
-    report.raise_for_errors()
-    for split, statistics in report.splits.items():
-        what = f"{sum(statistics.boxes)} {FORMS[dataset.task].counted}"
-        console.print(f"{split}: {statistics.images} images, {what}", markup=False)
-
-
-class _Display:
-    """Shows a run: a bar over the steps of all epochs, a line per epoch."""
-
-    def __init__(self, config: TrainConfig) -> None:
-
-        self._config = config
-        self._progress = progress("Training", None, unit="steps")
-
-    def __enter__(self) -> _Display:
-        self._steps = self._progress.__enter__()
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        self._progress.__exit__(*details)  # type: ignore[arg-type]
-
-    def start(self, plan: Plan, transfer: Transfer | None) -> None:
-        """Say what the plan is."""
-        config = plan.config
-        console.print(
-            f"YOLO12{config.scale} {config.variant} for {config.task}, {config.epochs} epochs at "
-            f"{config.image_size} px, batch {config.batch} x {plan.accumulate}, {plan.optimizer}, "
-            f"learning rate {plan.lr:g}; run folder {config.out}",
-            markup=False,
-            soft_wrap=True,
-        )
-        if transfer is not None:
-            console.print(f"Start from {config.weights}:", markup=False, soft_wrap=True)
-            for line in transfer.describe():
-                console.print(f"  {line}", markup=False, soft_wrap=True)
-
-    def step(self, epoch: int, step: int, steps: int) -> None:
-        """Move the bar."""
-        self._steps.update((epoch - 1) * steps + step, self._config.epochs * steps, note=f"epoch {epoch}")
-
-    def epoch(self, record: EpochRecord) -> None:
-        """Print what the epoch gave."""
-        losses = "  ".join(
-            f"{name.removeprefix('train/')} {value:.3f}"
-            for name, value in record.values.items()
-            if name.startswith("train/")
-        )
-        figures = "  ".join(f"{name} {100 * value:5.2f}" for name, value in list(record.figures.items())[:2])
-        console.print(
-            f"epoch {record.epoch:>3}/{self._config.epochs}  loss: {losses}   val: {figures}   "
-            f"{record.values['seconds']:.0f} s" + ("  best" if record.best else ""),
-            markup=False,
-            soft_wrap=True,
-        )
 
 
 def _finish(result: TrainResult, dataset: Dataset) -> None:

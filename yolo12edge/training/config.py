@@ -182,6 +182,8 @@ class TrainConfig:
         }
         if isinstance(self.freeze, int):
             least["freeze"] = 1
+        if not isinstance(self.batch, int):
+            raise InputError(f"batch is {self.batch!r}", expected="a number; `yolo12edge train` alone finds one itself")
         for name, minimum in least.items():
             value = getattr(self, name)
             if value is not None and not value >= minimum:  # also refuses NaN
@@ -221,14 +223,7 @@ class TrainConfig:
                 f"final_lr is 0 and the schedule is {self.schedule}, which falls by a factor",
                 expected="more than 0, such as 0.01",
             )
-        if self.devices * self.nodes == 1:
-            for name, value in (("sync_bn", self.sync_bn), ("strategy", self.strategy != "auto")):
-                if value:
-                    raise InputError(
-                        f"{name} is {getattr(self, name)} and there is one device",
-                        remedy=f"leave {name} out, or ask for more devices",
-                    )
-        elif self.device == "mps":
+        if self.devices * self.nodes > 1 and self.device == "mps":
             raise InputError("the device is mps, which is one, and several are asked for", remedy="devices: 1")
 
     @property

@@ -46,6 +46,8 @@ class BatchChoice:
 def choose_batch(config: TrainConfig, network: YOLO12, *, device: str, images: int) -> BatchChoice:
     """Choose the images per step: the largest power of two that fits, with regard to what is good for learning.
 
+    Of several devices, each takes its share of them; processes on CPUs share the memory, too.
+
     Args:
         config: The run; its batch does not matter.
         network: What will be trained; it stays as it is.
@@ -59,11 +61,13 @@ def choose_batch(config: TrainConfig, network: YOLO12, *, device: str, images: i
     state = {key: value.clone() for key, value in network.state_dict().items()}
     network.to(device)
     per_image = _bytes_per_image(network, side, config)
-    network.load_state_dict(state)
-    available = _free(device)
+    network.cpu().load_state_dict(state)
+    processes = config.devices * config.nodes
+    available = _free(device) * (processes if device == "cuda" else 1)
     fits = max(1, int(_SHARE * available / max(per_image, 1)))
     fits = 1 << (fits.bit_length() - 1)
-    return BatchChoice(min(wanted, fits), per_image, available, "memory" if fits <= wanted else "steps")
+    batch = max(processes, min(wanted, fits) // processes * processes)
+    return BatchChoice(batch, per_image, available, "memory" if fits <= wanted else "steps")
 
 
 def largest_batch(network: YOLO12, side: int, config: TrainConfig, *, below: int) -> int:
@@ -159,5 +163,6 @@ def _resident_peak(resettable: bool) -> int:
 
 def _free(device: str) -> int:
     if device == "cuda":
+        torch.cuda.empty_cache()  # what was measured is not in use any more
         return int(torch.cuda.mem_get_info()[0])
     return available_memory()

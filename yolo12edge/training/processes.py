@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING
 
 from torch import distributed
 
-from ..errors import BackendError, InputError
+from ..errors import BackendError, InputError, Yolo12EdgeError
 
 if TYPE_CHECKING:
     from lightning.pytorch.strategies import Strategy
@@ -85,8 +85,12 @@ _SLURM = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_STEP_NUM_NODES")  # the last is
 _LAUNCHERS = (_TORCHRUN, _SLURM)
 
 
-def placed(config: TrainConfig) -> tuple[TrainConfig, Place]:
+def placed(config: TrainConfig, *, resumed: bool = False) -> tuple[TrainConfig, Place]:
     """Return a run's place and its configuration there: what a launcher started is what trains.
+
+    Args:
+        config: The run.
+        resumed: Whether it goes on; it may have begun with other numbers then.
 
     Raises:
         InputError: If the configuration names other numbers, needs a launcher, or a batch cannot be shared out.
@@ -102,12 +106,19 @@ def placed(config: TrainConfig) -> tuple[TrainConfig, Place]:
         place = Place(0, *wanted)
     else:
         place = given
-        if wanted not in ((1, 1), (place.devices, place.nodes)):
+        if not resumed and wanted not in ((1, 1), (place.devices, place.nodes)):
             raise InputError(
                 f"the run asks for {wanted[0]} devices on each of {wanted[1]} machines, and the launcher started "
                 f"{place.devices} processes on each of {place.nodes}",
                 remedy="leave devices and nodes out: the launcher's numbers count",
             )
+    if place.processes == 1 and not resumed:
+        for name, default in (("sync_bn", False), ("strategy", "auto")):
+            if getattr(config, name) != default:
+                raise InputError(
+                    f"{name} is {getattr(config, name)} and there is one device",
+                    remedy=f"leave {name} out, or ask for more devices",
+                )
     if config.strategy == "deepspeed":
         raise InputError(
             "strategy is deepspeed, which shares out the optimizer's state of networks too large for one device",
@@ -177,6 +188,8 @@ def other_processes(root: Path, place: Place, *, resumed: bool) -> Iterator[None
         try:
             with _group():
                 yield
+        except Yolo12EdgeError:  # found here; what another process says of it is that this one is gone
+            raise
         except Exception as error:
             failed = _first_failure(others)
             if failed is None:

@@ -19,7 +19,9 @@ _LIMIT = 1 << 20  # bytes
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """Read fields of ``TrainConfig``; ``augment`` stays a name or file where it is one. Paths are as on a command line.
+    """Read fields of ``TrainConfig``; ``augment`` stays a name or file where it is one, and ``batch`` stays ``auto``.
+
+    Paths are as on a command line.
 
     Raises:
         InputError: If the file cannot be read, a key is unknown, or a value is of the wrong kind.
@@ -43,7 +45,7 @@ def read_settings(path: Path) -> dict[str, Any]:
                 f"{path} sets {key!r}, which a run does not have",
                 remedy=f"did you mean {near[0]!r}?" if near else f"the settings are {', '.join(known)}",
             )
-        if key == "augment" and isinstance(value, str):
+        if (key == "augment" and isinstance(value, str)) or (key == "batch" and value == "auto"):
             settings[key] = value
             continue
         try:

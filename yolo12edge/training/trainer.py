@@ -27,7 +27,7 @@ from .memory import BatchChoice, choose_batch
 from .module import TrainingModule
 from .objective import make_objective
 from .optim import Plan, plan_run
-from .processes import other_processes, placed, strategy_of
+from .processes import Place, other_processes, placed, strategy_of
 from .quantization import Int8Form, in_form
 from .run import EpochRecord, RunFiles, RunWriter
 from .samples import draw_training_samples
@@ -90,20 +90,23 @@ def train(
     config, place = placed(config)
     files = RunFiles(config.out)
     if place.rank == 0:  # the others write nothing
-        _make_folder(files)
+        _check_free(files)
     # Absolute, so that the run can be resumed from anywhere.
     weights, teacher = (path and path.absolute() for path in (config.weights, config.teacher))
     config = replace(config, data=config.data.absolute(), weights=weights, teacher=teacher)
-    return _run(config, files, None, form, on_start, on_step, on_epoch)
+    return _run(config, place, files, None, form, on_start, on_step, on_epoch)
 
 
-def _make_folder(files: RunFiles) -> None:
+def _check_free(files: RunFiles) -> None:
     held = [path for path in (files.config, files.state, files.best, files.last, files.results) if path.exists()]
     if held:
         raise InputError(
             f"{files.root} holds another run or a file that this one would replace: {held[0].name}",
             remedy=f"choose another directory, or continue that run with --resume {files.root}",
         )
+
+
+def _make_folder(files: RunFiles) -> None:
     try:
         files.root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -134,15 +137,16 @@ def resume(
         TrainingError: As ``train``.
     """
     files = RunFiles(root)
-    config = TrainConfig.of_run(root)
-    if placed(config)[1].rank == 0:
+    config, place = placed(TrainConfig.of_run(root), resumed=True)
+    if place.rank == 0:
         files.clear_unfinished()
     state = files.state if files.state.is_file() else None
-    return _run(replace(config, out=root), files, state, form, on_start, on_step, on_epoch)
+    return _run(replace(config, out=root), place, files, state, form, on_start, on_step, on_epoch)
 
 
 def _run(
     config: TrainConfig,
+    place: Place,
     files: RunFiles,
     state: Path | None,
     form: Int8Form | None,
@@ -150,7 +154,6 @@ def _run(
     on_step: Callable[[int, int, int], None] | None,
     on_epoch: Callable[[EpochRecord], None] | None,
 ) -> TrainResult:
-    config, place = placed(config)
     accelerator, precision = choose_device(config)
     dataset = read_dataset(config.data, task=config.task)
     config = replace(config, task=dataset.task)
@@ -204,6 +207,7 @@ def _run(
         on_epoch=on_epoch,
     )
     if place.rank == 0:
+        _make_folder(files)  # all that may be refused was looked at
         with atomic_file(files.config) as temporary:
             temporary.write_bytes(config.to_json())
         draw_training_samples(training, dataset, files.samples)

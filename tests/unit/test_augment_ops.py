@@ -127,9 +127,42 @@ def test_a_policy_is_drawn_as_its_paper_says() -> None:
     assert {len(steps) for steps, _ in drawn} == {1}
     assert {steps[0].name for steps, _ in drawn} == set(_DRAWN)
     assert {most for _, most in drawn} == {WIDE}
-    assert len(_PAIRS) == 25
-    assert {name for pair in _PAIRS for name, _, _ in pair} <= {*_COLOUR, *_GEOMETRY}
+    assert (len(_PAIRS), len(_DRAWN)) == (25, 14)
+    found: dict[str, tuple[int, float, int]] = {}
+    for name, p, level in (one for pair in _PAIRS for one in pair):
+        count, chance, levels = found.get(name, (0, 0.0, 0))
+        found[name] = (count + 1, round(chance + p, 1), levels + level)
+    # How often, with which probabilities and with which magnitudes in all; magnitudes of the others mean nothing.
+    assert {name: found[name][:2] for name in ("autocontrast", "equalize", "invert")} == {
+        "autocontrast": (2, 1.2),
+        "equalize": (17, 11.2),
+        "invert": (3, 1.8),
+    }
+    assert {name: sums for name, sums in found.items() if name not in ("autocontrast", "equalize", "invert")} == {
+        "posterize": (5, 2.8, 32),
+        "rotate": (6, 3.6, 45),
+        "solarize": (7, 3.6, 36),
+        "colour": (6, 3.8, 18),
+        "contrast": (2, 2.0, 16),
+        "sharpness": (1, 0.4, 7),
+        "shear-x": (1, 0.6, 5),
+    }
     assert draw_policy(Augmentation(randaugment=Randaugment(p=0)), rng()) == ([], USUAL)
+
+
+def test_the_most_that_policies_do() -> None:
+    """Shear by 0.3, shift by 150 of 331 pixels, 30 degrees; with TrivialAugment 0.99, 32 pixels of 224, 135 degrees."""
+    corner = np.array([1.0, 0.0, 1.0])  # its column of a matrix is what becomes of the axis
+    for most, shear, shift, degrees in ((USUAL, 0.3, 150 / 331, 30), (WIDE, 0.99, 32 / 224, 135)):
+        for step, wanted in (
+            (Step("shear-y", 1.0), (1, shear)),
+            (Step("rotate", -1.0), (np.cos(np.radians(degrees)), np.sin(np.radians(degrees)))),
+        ):
+            assert np.allclose(geometry_of([step], most, 100)[:2, 0], wanted)
+        assert np.allclose(geometry_of([Step("translate-x", 1.0)], most, 100) @ corner, (1 + 100 * shift, 0, 1))
+    turn, move = Step("rotate", 1.0), Step("translate-x", 1.0)
+    alone = [geometry_of([step], USUAL, 100) for step in (turn, move)]
+    assert np.allclose(geometry_of([turn, move], USUAL, 100), alone[1] @ alone[0])  # the first is done first
 
 
 def test_colours_of_policies() -> None:
@@ -174,6 +207,13 @@ def test_mosaic_of_nine() -> None:
         assert np.abs(reach - 1.5 * SIZE).max() <= 0.75 * 3 * SIZE  # what ``random_affine`` counts on
     image = run(Augmentation(mosaic=Mosaic(tiles=9)), "segment")
     assert len(image.labels) > len(run(Augmentation(), "segment").labels)
+    left = iter(pictures)
+    nine = augmented_picture(
+        lambda _: next(left), 0, count=9, size=SIZE, augmentation=Augmentation(mosaic=Mosaic(tiles=9)), rng=rng()
+    )
+    middle = nine.image[..., 0] == 14  # whole, and two thirds as large
+    assert middle[SIZE // 2, SIZE // 2]
+    assert abs(middle.sum() ** 0.5 - 2 / 3 * SIZE) < 1
 
 
 @pytest.mark.parametrize("task", PLACED)

@@ -78,6 +78,20 @@ def test_coco_and_back_keeps_the_objects(task: Task, tmp_path: Path) -> None:
     assert_same(before, read_any(tmp_path / "c"), pixels=0.1)
 
 
+def test_objects_of_several_rings_stay_whole(tmp_path: Path) -> None:
+    make_dataset("segment", tmp_path / "a", images=1)
+    before = read_any(tmp_path / "a")
+    (sample,) = before.splits["train"]
+    rings = tuple(np.float32([[x, 0.1], [x + 0.2, 0.1], [x + 0.2, 0.4]]) for x in (0.1, 0.5))
+    one = Sample(sample.image, np.array([1]), np.float32([[0.1, 0.1, 0.7, 0.4]]), polygons=(rings,))
+    several = Collection(before.class_names, {"train": [one]}, "segment")
+    convert(several, tmp_path / "b", to="coco")
+    assert_same(several, read_any(tmp_path / "b"), pixels=0.1)
+    convert(several, tmp_path / "c", to="yolo")
+    (joined,) = read_any(tmp_path / "c").splits["train"][0].polygons or ()
+    assert abs(rings_area(joined) - rings_area(rings)) < 10
+
+
 def test_corners_outside_of_their_picture_go_through_coco(tmp_path: Path) -> None:
     """An oriented box may reach out of its picture, where an outline may not."""
     data = make_dataset("obb", tmp_path / "a", images=2)
@@ -229,6 +243,13 @@ def test_wrong_annotations_are_named(tmp_path: Path, body: str, says: str) -> No
     with pytest.raises(DatasetError, match=says) as caught:
         read_any(voc(tmp_path, body))
     assert "a.xml" in str(caught.value)
+
+
+def test_annotations_name_no_file_elsewhere(tmp_path: Path) -> None:
+    """A path is not followed; the image of the annotation's own name is taken."""
+    voc(tmp_path / "voc", annotation(thing(1, 1, 4, 4)).replace("a.png", "../../other.png"))
+    (tmp_path / "other.png").write_bytes(b"secret")
+    assert read_any(tmp_path / "voc").splits["train"][0].image == tmp_path / "voc/JPEGImages/a.png"
 
 
 def test_large_xml_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

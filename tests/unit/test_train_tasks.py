@@ -17,7 +17,7 @@ from yolo12edge.checkpoint import Checkpoint
 from yolo12edge.data.augment import Picture
 from yolo12edge.data.dataset import read_dataset
 from yolo12edge.data.loader import Batch, PictureDataset, collate
-from yolo12edge.data.preview import as_detections, numbered_masks
+from yolo12edge.data.preview import as_detections
 from yolo12edge.errors import InputError
 from yolo12edge.manifest import TASKS, Task
 from yolo12edge.nn import ModelConfig, build_model
@@ -168,29 +168,21 @@ def test_drawn_labels_are_those_of_the_picture(data: dict[Task, Path], task: Tas
     dataset = read_dataset(data[task])
     pictures = PictureDataset(dataset.samples("train"), image_size=64, task=task, keypoints=dataset.keypoints)
     item = pictures[0, 1]
-    shown = as_detections(pictures.picture(0, 1), dataset, 5)
+    shown = as_detections(pictures.picture(0, 1), dataset)
     assert shown.class_id.tolist() == item.class_id.tolist()
-    np.testing.assert_array_equal(shown.xyxy, 5 * item.boxes.numpy())
-    if shown.mask is not None and item.masks is not None:
-        numbers = item.masks.numpy().repeat(20, 0).repeat(20, 1)
-        np.testing.assert_array_equal(shown.mask.full(), numbers == np.arange(1, len(shown) + 1)[:, None, None])
+    np.testing.assert_array_equal(shown.xyxy, item.boxes.numpy())
+    if shown.mask is not None and item.masks is not None:  # of a quarter of the size, where no object hides another
+        middles = shown.mask.full()[:, 2::4, 2::4]
+        numbers = item.masks.numpy() == np.arange(1, len(shown) + 1)[:, None, None]
+        assert (middles == numbers)[:, middles.sum(axis=0) < 2].mean() > 0.98
+        assert numbers.any()
     if shown.keypoints is not None and item.keypoints is not None:
-        np.testing.assert_allclose(shown.keypoints, item.keypoints.numpy() * (5, 5, 0.5))
+        np.testing.assert_allclose(shown.keypoints, item.keypoints.numpy() * (1, 1, 0.5))
     if shown.obb is not None and item.obb is not None:
-        np.testing.assert_allclose(shown.obb, item.obb.numpy() * (5, 5, 5, 5, 1))
+        np.testing.assert_allclose(shown.obb, item.obb.numpy())
     held = {name for name in ("mask", "keypoints", "obb", "probs") if getattr(shown, name) is not None}
     own: dict[Task, set[str]] = {"segment": {"mask"}, "pose": {"keypoints"}, "obb": {"obb"}, "classify": {"probs"}}
     assert held == own.get(task, set())
-
-
-def test_drawn_masks_are_those_of_the_picture() -> None:
-    numbers = np.zeros((6, 9), np.int16)
-    numbers[1:4, 2:5], numbers[2, 3], numbers[5, 8] = 1, 2, 4  # the third is hidden
-    masks = numbered_masks(numbers, 4, 4)
-    expected = numbers.repeat(4, 0).repeat(4, 1) == np.arange(1, 5)[:, None, None]
-    np.testing.assert_array_equal(masks.full(), expected)
-    assert [crop.shape for crop in masks.crops] == [(12, 12), (4, 4), (0, 0), (4, 4)]
-    assert len(numbered_masks(np.zeros((6, 9), np.int16), 0, 4)) == 0
 
 
 class _Constant:

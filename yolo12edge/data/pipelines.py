@@ -21,6 +21,7 @@ from .objects import Objects, scaling
 
 if TYPE_CHECKING:
     from .dataset import Sample
+    from .labels import Labels
 
 __all__ = ["PIPELINES", "Pipeline", "labelled_picture", "possible_augmentation"]
 
@@ -71,8 +72,8 @@ PIPELINES: dict[Task, Pipeline] = {
 }
 
 
-def labelled_picture(image: Image, sample: Sample, task: Task, keypoints: KeypointSpec | None) -> Picture:
-    """Return an image of a sample, RGB and of any size, with the sample's labels in its pixels."""
+def labelled_picture(image: Image, sample: Sample | Labels, task: Task, keypoints: KeypointSpec | None) -> Picture:
+    """Return an image, RGB and of any size, with the labels of its sample in its pixels."""
     form = FORMS[task]
     height, width = image.shape[:2]
     part = None if form.field is None else form.part(getattr(sample, form.field), keypoints)

@@ -13,16 +13,22 @@ from ..detections import Detections
 from ..errors import InputError
 from ..imaging.draw import draw_detections, evenly, label_grid
 from ..imaging.images import read_image, write_image
+from ..imaging.rotated import rotated_of_corners
 from ..masks import Masks
 from .augment import Augmentation, Picture
 from .dataset import Dataset
-from .form_segment import MASK_STRIDE
+from .form_obb import Corners
+from .form_pose import Keypoints
+from .form_segment import Polygons
 from .forms import FORMS
+from .objects import scaling
 from .pipelines import PIPELINES, labelled_picture, possible_augmentation
 
-__all__ = ["draw_augmented", "draw_pictures", "drawn"]
+__all__ = ["SIDE", "draw_augmented", "draw_pictures", "drawn"]
 
-_SIDE = 320  # pictures are enlarged to it at least, so that labels do not hide them
+SIDE = 320
+"""Pixels; pictures are enlarged to it at least before they are drawn on, so that labels do not hide them."""
+
 _ROWS = 5
 _VARIANTS = 3
 
@@ -83,54 +89,43 @@ def draw_pictures(
 
 
 def drawn(picture: Picture, dataset: Dataset) -> npt.NDArray[np.uint8]:
-    """Return a square picture, BGR, with its labels; a small one is enlarged, as they would hide it."""
-    zoom = max(1, -(-_SIDE // len(picture.image)))
+    """Return a picture, BGR, with its labels; a small one is enlarged, as they would hide it.
+
+    The names of a dataset's only class would say the same everywhere, and are left out.
+    """
+    zoom = max(1, -(-SIDE // max(picture.image.shape[:2])))
     image = cv2.cvtColor(picture.image.repeat(zoom, 0).repeat(zoom, 1), cv2.COLOR_RGB2BGR)
+    enlarged = Picture(np.asarray(image, np.uint8), picture.labels.transform(scaling(zoom, zoom)))
     return draw_detections(
-        np.asarray(image, np.uint8),
-        as_detections(picture, dataset, zoom),
+        enlarged.image,
+        as_detections(enlarged, dataset),
         dataset.class_names,
         keypoints=dataset.keypoints,
+        labels=len(dataset.class_names) > 1,
         confidence=False,
     )
 
 
-def as_detections(picture: Picture, dataset: Dataset, zoom: int) -> Detections:
-    """Return what a picture is labelled with as if it had been found there, in pixels of it, ``zoom`` times as large.
-
-    Masks are those that the network learns, at a quarter of the size.
-    """
-    labels = picture.labels
-    targets = FORMS[dataset.task].targets(labels, len(picture.image))
-    masks, points, oriented = (targets.get(name) for name in ("masks", "keypoints", "obb"))
-    probs = None
-    if FORMS[dataset.task].whole:
+def as_detections(picture: Picture, dataset: Dataset) -> Detections:
+    """Return what a picture is labelled with as if it had been found there."""
+    labels, form = picture.labels, FORMS[dataset.task]
+    height, width = picture.image.shape[:2]
+    mask = keypoints = obb = probs = None
+    if isinstance(labels.part, Polygons):
+        mask = Masks.of_polygons(labels.part.rings, (height, width))
+    elif isinstance(labels.part, Keypoints):
+        keypoints = labels.part.points * np.array((1, 1, 0.5), np.float32)  # visibility 0, 1, 2 is a share here
+    elif isinstance(labels.part, Corners):
+        obb = rotated_of_corners(labels.part.corners)
+    elif form.whole:
         probs = np.zeros((len(labels), len(dataset.class_names)), np.float32)
-        probs[:, labels.class_id] = 1
+        probs[np.arange(len(labels)), labels.class_id] = 1
     return Detections(
-        labels.boxes.astype(np.float32) * zoom,
+        labels.boxes.astype(np.float32),
         np.ones(len(labels), np.float32),
         labels.class_id,
-        mask=None if masks is None else numbered_masks(masks, len(labels), MASK_STRIDE * zoom),
-        # Visibility 0, 1, 2 is a share here.
-        keypoints=None if points is None else points * np.array([zoom, zoom, 0.5], np.float32),
-        obb=None if oriented is None else oriented * np.array([zoom] * 4 + [1], np.float32),
+        mask=mask,
+        keypoints=keypoints,
+        obb=obb,
         probs=probs,
     )
-
-
-def numbered_masks(numbers: npt.NDArray[np.int16], count: int, scale: int) -> Masks:
-    """Return the masks of objects 1 to ``count``, each ``scale`` times as large; a hidden object has an empty one."""
-    rows, columns = np.nonzero(numbers)
-    order = np.argsort(numbers[rows, columns], kind="stable")
-    ends = np.bincount(numbers[rows, columns], minlength=count + 1).cumsum()
-    crops, offsets = [], []
-    for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True):
-        row, column = rows[order[start:end]], columns[order[start:end]]
-        top, left = (int(row.min()), int(column.min())) if end > start else (0, 0)
-        crop = np.zeros((row.max() + 1 - top, column.max() + 1 - left) if end > start else (0, 0), np.bool_)
-        crop[row - top, column - left] = True
-        crops.append(crop.repeat(scale, 0).repeat(scale, 1))
-        offsets.append((left * scale, top * scale))
-    height, width = numbers.shape
-    return Masks(tuple(crops), np.array(offsets, np.int32).reshape(-1, 2), (height * scale, width * scale))

@@ -6,16 +6,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ...detections import Detections
 from ...errors import InputError
-from ...imaging.rotated import rotated_of_corners
-from ...masks import Masks
 from ..dataset import Dataset
-from ..labels import Labels
+from ..pipelines import labelled_picture
+from ..preview import SIDE, drawn
 
-__all__ = ["draw_samples", "labelled"]
-
-_SIDE = 320  # pixels; what is smaller is enlarged before it is drawn on, or labels would hide it
+__all__ = ["draw_samples"]
 
 
 def draw_samples(dataset: Dataset, split: str, *, count: int = 16) -> npt.NDArray[np.uint8] | None:
@@ -29,7 +25,7 @@ def draw_samples(dataset: Dataset, split: str, *, count: int = 16) -> npt.NDArra
     Returns:
         uint8, (height, width, 3), BGR; None if none of them can be read.
     """
-    from ...imaging.draw import draw_detections, evenly, label_grid
+    from ...imaging.draw import evenly, label_grid
     from ...imaging.images import read_image
 
     images, labels = dataset.images(split), dataset.labels(split)
@@ -39,39 +35,10 @@ def draw_samples(dataset: Dataset, split: str, *, count: int = 16) -> npt.NDArra
             image = read_image(images[index])
         except InputError:
             continue
-        scale = _SIDE / max(image.shape[:2])
+        scale = SIDE / max(image.shape[:2])
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
         height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-        small = np.asarray(cv2.resize(image, (width, height), interpolation=how), np.uint8)
-        found = labelled(labels[index], (height, width), dataset)
-        names = dataset.class_names
-        several = len(names) > 1  # else the labels would say the same everywhere
-        cells.append(
-            draw_detections(small, found, names, keypoints=dataset.keypoints, labels=several, confidence=False)
-        )
-    return label_grid(cells, cell=_SIDE) if cells else None
-
-
-def labelled(labels: Labels, image_hw: tuple[int, int], dataset: Dataset) -> Detections:
-    """Return what a picture is labelled with as if it had been found there, in its pixels."""
-    size = np.array(image_hw[::-1], np.float32)
-    count = len(labels.class_id)
-    mask = keypoints = obb = probs = None
-    if labels.polygons is not None:
-        mask = Masks.of_polygons([[ring * size for ring in rings] for rings in labels.polygons], image_hw)
-    if labels.keypoints is not None:
-        keypoints = labels.keypoints * np.append(size, np.float32(0.5))  # visibility 0, 1, 2 is a share here
-    if labels.corners is not None:
-        obb = rotated_of_corners(labels.corners * size)
-    if dataset.form.whole:
-        probs = np.zeros((count, len(dataset.class_names)), np.float32)
-        probs[np.arange(count), labels.class_id] = 1
-    return Detections(
-        labels.boxes * np.tile(size, 2),
-        np.ones(count, np.float32),
-        labels.class_id,
-        mask=mask,
-        keypoints=keypoints,
-        obb=obb,
-        probs=probs,
-    )
+        small = cv2.cvtColor(cv2.resize(image, (width, height), interpolation=how), cv2.COLOR_BGR2RGB)
+        picture = labelled_picture(np.asarray(small, np.uint8), labels[index], dataset.task, dataset.keypoints)
+        cells.append(drawn(picture, dataset))
+    return label_grid(cells, cell=SIDE) if cells else None

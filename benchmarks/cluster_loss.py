@@ -19,16 +19,25 @@ from yolo12edge.thresholds import Thresholds
 
 
 def workers_of_cluster() -> list[int]:
-    """Return the processes of this machine that look at pictures for Ray Data."""
-    found = []
+    """Return the processes that this one has started and that look at pictures for Ray Data."""
+    parents, workers = {}, []
     for folder in Path("/proc").iterdir():
-        try:
-            command = (folder / "cmdline").read_bytes() if folder.name.isdigit() else b""
-        except OSError:
+        if not folder.name.isdigit():
             continue
+        try:
+            command = (folder / "cmdline").read_bytes()
+            parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue  # it has ended
         if command.startswith(b"ray::") and b"MapWorker" in command:
-            found.append(int(folder.name))
-    return found
+            workers.append(int(folder.name))
+
+    def ours(number: int) -> bool:
+        while number in parents and number != os.getpid():
+            number = parents[number]
+        return number == os.getpid()
+
+    return [number for number in workers if ours(number)]
 
 
 def main() -> None:

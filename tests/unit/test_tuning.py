@@ -409,7 +409,7 @@ def test_cluster_goes_on_with_the_trial_of_a_worker_that_was_killed(tmp_path: Pa
 
     def report(number: int, epoch: int, score: float) -> bool:
         if not killed:
-            killed.extend(ray_workers("train"))
+            killed.extend(ray_workers("ImplicitFunc"))
             for process in killed:
                 os.kill(process, signal.SIGKILL)
         return plain_report(number, epoch, score)

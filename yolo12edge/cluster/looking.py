@@ -6,6 +6,7 @@ pictures are looked at again by another one, and each comes back once.
 
 from __future__ import annotations
 
+import logging
 import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,6 @@ from ..thresholds import Thresholds
 __all__ = ["Seen", "look"]
 
 _AT_ONCE = 8  # pictures of a task of a worker: little is done again where one dies
-_MORE_TRIES = 3  # of such a task: a picture that ends the process of each worker does not go on for ever
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,6 +110,7 @@ def _over_cluster(
         from ray.exceptions import RayError
 
         ray.data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # it tells of every step of a plan
         rows = [{"index": index, "path": str(path.absolute())} for index, path in enumerate(pictures)]
         blocks = max(1, -(-len(rows) // _AT_ONCE))
         found = ray.data.from_items(rows, override_num_blocks=blocks).map_batches(
@@ -120,7 +121,6 @@ def _over_cluster(
             compute=ray.data.ActorPoolStrategy(size=workers),
             num_cpus=1,
             num_gpus=1 if device.startswith("cuda") else 0,
-            max_task_retries=_MORE_TRIES,
         )
         done: set[int] = set()
         try:

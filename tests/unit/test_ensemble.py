@@ -18,7 +18,7 @@ from yolo12edge.detections import Detections
 from yolo12edge.ensemble import Ensemble, Mirrored, Shrunk, fuse, fuse_probabilities, mirror, shift, with_views
 from yolo12edge.errors import InputError
 from yolo12edge.imaging.boxes import clip_boxes
-from yolo12edge.imaging.rotated import hull_of_rotated, rotated_iou
+from yolo12edge.imaging.rotated import corners_of_rotated, hull_of_rotated, rotated_iou, rotated_of_corners
 from yolo12edge.keypoints import KeypointSpec
 from yolo12edge.masks import Masks
 from yolo12edge.runtimes import Runtime
@@ -78,8 +78,8 @@ def test_mirroring_twice_changes_nothing(count: int, seed: int) -> None:
         assert once.xyxy[0, 0] == pytest.approx(60 - found.xyxy[0, 2])
         assert np.allclose(once.keypoints[0, 1], [60 - found.keypoints[0, 2, 0], *found.keypoints[0, 2, 1:]])
         assert (once.mask.full() == found.mask.full()[:, :, ::-1]).all()
-        hull = hull_of_rotated(found.obb)
-        assert np.allclose(hull_of_rotated(once.obb)[:, 0], 60 - hull[:, 2], atol=1e-3)
+        corners = corners_of_rotated(found.obb[:1])[0].reshape(4, 2) * (-1, 1) + (60, 0)
+        assert rotated_iou(once.obb[:1], rotated_of_corners(corners[None]))[0, 0] > 0.99
 
 
 @given(left=st.integers(0, 30), top=st.integers(0, 20), seed=st.integers(0, 1000))
@@ -253,6 +253,31 @@ def test_shrunk_view_brings_boxes_back_to_their_place() -> None:
     frame[5:12, 20:44] = 255
     for view in (Mirrored(detector), Shrunk(detector), Shrunk(detector, 0.33), Shrunk(Mirrored(detector))):
         assert view(frame).xyxy.tolist() == [[20, 5, 44, 12]]
+
+
+class Sees:
+    """A model that finds three objects with the same confidence in any frame."""
+
+    def __init__(self, confidence: float, *names: str) -> None:
+        self.manifest: Any = SimpleNamespace(
+            task="detect", class_names=names, keypoints=None, multi_label=False, outputs=(), nms_iou=None
+        )
+        boxes = np.array([[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]])
+        self.found = Detections(boxes, np.full(3, confidence), np.zeros(3))
+
+    def __call__(self, frame: Any, *, color: Any = "bgr", thresholds: Thresholds | None = None) -> Detections:
+        assert thresholds is not None
+        return self.found[self.found.confidence >= thresholds.confidence]
+
+
+def test_what_is_kept_is_decided_by_what_all_say_together() -> None:
+    members, frame = [Sees(0.2, "a"), Sees(0.4, "a")], np.zeros((20, 60, 3), np.uint8)
+    assert Ensemble(members)(frame, thresholds=Thresholds(confidence=0.25)).confidence == pytest.approx([0.3] * 3)
+    assert len(Ensemble(members)(frame, thresholds=Thresholds(confidence=0.35))) == 0
+    assert len(Ensemble(members)(frame, thresholds=Thresholds(confidence=0.25, max_detections=1))) == 1
+    assert len(Ensemble(members, method="vote")(frame, thresholds=Thresholds(confidence=0.25))) == 0
+    with pytest.raises(InputError, match="class_names"):
+        Ensemble([*members, Sees(0.4, "b")])
 
 
 def test_models_that_do_not_go_together_are_refused(tiny_checkpoint_of: Callable[[str], Path]) -> None:

@@ -113,6 +113,8 @@ def test_policies_move_labels_with_pixels(policy: str) -> None:
             assert (seen & ~inside).sum() < 40
         moved += 1
     assert moved > 5
+    still = run(Augmentation(), "segment").labels.boxes
+    assert any(not np.array_equal(run(augmentation, "segment", seed).labels.boxes, still) for seed in range(20))
 
 
 def test_a_policy_is_drawn_as_its_paper_says() -> None:
@@ -321,6 +323,8 @@ def test_grids_and_rectangles_cover_their_share() -> None:
         assert 0.09 < rectangle.mean() < 0.21
         ys, xs = np.nonzero(rectangle)
         assert np.ptp(ys) * np.ptp(xs) > 0.9 * rectangle.sum() - 60
+    rest = run(Augmentation(erasing=Erasing(area=(0.9, 0.9), aspect=1)))
+    assert len(rest.labels) < len(run(Augmentation()).labels)
     image = run(Augmentation(gridmask=Gridmask(), erasing=Erasing())).image
     assert (image == 114).all(axis=2).mean() > 0.1
 

@@ -90,10 +90,10 @@ def stats(
     """Count what is in a dataset: pictures, classes, boxes, and what is there more than once."""
     import msgspec
 
+    from ..data.preview import draw_samples
     from ..data.tools.copies import find_copies
     from ..data.tools.counting import statistics_of
     from ..data.tools.pictures import digests_in
-    from ..data.tools.samples import draw_samples
     from ..data.tools.statistics_page import statistics_page
     from ..data.tools.statistics_text import statistics_markdown
     from ..files import atomic_file

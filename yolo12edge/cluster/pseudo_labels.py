@@ -11,15 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..data.dataset import Dataset
 from ..data.description import read_description
 from ..data.duplicates import PictureIndex, digests_of
 from ..data.labels import parse_labels
+from ..data.tools.subsets import description_text
 from ..errors import InputError
 from ..files import atomic_file
-from ..keypoints import KeypointSpec
 from .looking import Seen
 
 __all__ = ["PseudoLabels", "check_new", "without_known", "write_pseudo_labels"]
@@ -131,7 +129,7 @@ def write_pseudo_labels(
             with atomic_file(out / "pseudo.csv") as temporary, temporary.open("w", newline="") as file:
                 csv.writer(file).writerows(row[1:] for row in sorted(rows))
         with atomic_file(result.data) as temporary:
-            temporary.write_text(yaml.safe_dump(_description(dataset, whole), sort_keys=False, allow_unicode=True))
+            temporary.write_text(_description(dataset, whole), encoding="utf-8")
     except OSError as error:
         raise InputError(f"the folder {out} cannot be written: {error.strerror}") from error
     return result
@@ -153,17 +151,16 @@ def _link(picture: Path, place: Path) -> None:
         shutil.copyfile(picture, place)
 
 
-def _description(dataset: Dataset, whole: bool) -> dict[str, Any]:
+def _description(dataset: Dataset, whole: bool) -> str:
     """Return what the new ``data.yaml`` says: the dataset's splits where they are, the new pictures beside its own."""
-    content: dict[str, Any] = {"task": dataset.task, "names": dict(enumerate(dataset.class_names))}
+    made: tuple[str, ...] = ()
     if dataset.path.is_dir():
         root, splits, images = dataset.path, _plain_splits(dataset), {}
     else:
         description = read_description(dataset.path)
         root = (dataset.path.parent / description.root).absolute()
-        splits, images = description.splits, description.images
-    for split, sources in splits.items():
-        content[split] = [str(root / source) for source in sources]
+        splits, images, made = description.splits, description.images, description.synthetic
+    content: dict[str, Any] = {split: [str(root / source) for source in sources] for split, sources in splits.items()}
     own = content.get("train", [])
     if not any(source.lower().endswith(".json") for source in own):  # COCO goes with nothing else
         content["train"] = [*own, "pseudo.csv" if whole else "images"]
@@ -172,11 +169,11 @@ def _description(dataset: Dataset, whole: bool) -> dict[str, Any]:
     kept = {split: str(root / folder) for split, folder in images.items() if split != "train"}
     if kept:
         content["images"] = kept
-    if dataset.multi_label:
-        content["multi_label"] = True
-    if dataset.keypoints is not None:
-        content.update(_points(dataset.keypoints))
-    return content
+    if made:
+        content["synthetic"] = [str(root / source) for source in made]
+    return description_text(
+        dataset.class_names, content, task=dataset.task, keypoints=dataset.keypoints, multi_label=dataset.multi_label
+    )
 
 
 def _plain_splits(dataset: Dataset) -> dict[str, tuple[str, ...]]:
@@ -184,11 +181,3 @@ def _plain_splits(dataset: Dataset) -> dict[str, tuple[str, ...]]:
     return {
         split: (f"{split}.csv" if (dataset.path / f"{split}.csv").is_file() else split,) for split in dataset.splits
     }
-
-
-def _points(spec: KeypointSpec) -> dict[str, Any]:
-    content: dict[str, Any] = {"kpt_shape": [spec.count, spec.dimensions]}
-    for key, value in (("kpt_names", spec.names), ("flip_idx", spec.flip), ("skeleton", spec.skeleton)):
-        if value:
-            content[key] = [list(entry) if isinstance(entry, tuple) else entry for entry in value]
-    return content

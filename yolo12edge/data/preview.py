@@ -1,4 +1,4 @@
-"""Pictures for people of what augmentation makes of a dataset, with the labels drawn in."""
+"""Pictures for people of a dataset, and of what augmentation makes of it, with the labels drawn in."""
 
 from __future__ import annotations
 
@@ -24,11 +24,9 @@ from .forms import FORMS
 from .objects import scaling
 from .pipelines import PIPELINES, labelled_picture, possible_augmentation
 
-__all__ = ["SIDE", "draw_augmented", "draw_pictures", "drawn"]
+__all__ = ["draw_augmented", "draw_pictures", "draw_samples", "drawn"]
 
-SIDE = 320
-"""Pixels; pictures are enlarged to it at least before they are drawn on, so that labels do not hide them."""
-
+_SIDE = 320  # pixels; pictures are enlarged to it at least before they are drawn on, so that labels do not hide them
 _ROWS = 5
 _VARIANTS = 3
 
@@ -76,6 +74,33 @@ def draw_augmented(
     draw_pictures(pictures, dataset, out, columns=1 + _VARIANTS)
 
 
+def draw_samples(dataset: Dataset, split: str, *, count: int = 16) -> npt.NDArray[np.uint8] | None:
+    """Draw pictures of a split as they are, spread evenly over it.
+
+    Args:
+        dataset: Where they are; labels that are wrong are left out.
+        split: Which split.
+        count: How many at most.
+
+    Returns:
+        uint8, (height, width, 3), BGR; None if none of them can be read.
+    """
+    images, labels = dataset.images(split), dataset.labels(split)
+    cells = []
+    for index in evenly(len(images), count):
+        try:
+            image = read_image(images[index])
+        except InputError:
+            continue
+        scale = _SIDE / max(image.shape[:2])
+        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+        height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+        small = cv2.cvtColor(cv2.resize(image, (width, height), interpolation=how), cv2.COLOR_BGR2RGB)
+        picture = labelled_picture(np.asarray(small, np.uint8), labels[index], dataset.task, dataset.keypoints)
+        cells.append(drawn(picture, dataset))
+    return label_grid(cells, cell=_SIDE) if cells else None
+
+
 def draw_pictures(
     pictures: Sequence[Picture],
     dataset: Dataset,
@@ -93,7 +118,7 @@ def drawn(picture: Picture, dataset: Dataset) -> npt.NDArray[np.uint8]:
 
     The names of a dataset's only class would say the same everywhere, and are left out.
     """
-    zoom = max(1, -(-SIDE // max(picture.image.shape[:2])))
+    zoom = max(1, -(-_SIDE // max(picture.image.shape[:2])))
     image = cv2.cvtColor(picture.image.repeat(zoom, 0).repeat(zoom, 1), cv2.COLOR_RGB2BGR)
     enlarged = Picture(np.asarray(image, np.uint8), picture.labels.transform(scaling(zoom, zoom)))
     return draw_detections(

@@ -106,6 +106,24 @@ def test_failure_of_another_process_is_told(tmp_path: Path, monkeypatch: pytest.
     assert "RANK" not in os.environ
 
 
+def test_loaders_of_another_process_start_while_it_listens_to_the_first() -> None:
+    code = (
+        "import multiprocessing, sys, time\n"
+        "from threading import Thread\n"
+        "from yolo12edge.training.worker import _end_with_parent\n"
+        "Thread(target=_end_with_parent, daemon=True).start()\n"
+        "time.sleep(0.2)\n"
+        "loader = multiprocessing.get_context('fork').Process(target=int)\n"
+        "loader.start()\n"
+        "loader.join(10)\n"
+        "ended = loader.exitcode\n"
+        "loader.kill()\n"
+        "sys.exit(ended != 0)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE) as process:
+        assert process.wait(60) == 0
+
+
 def test_norm_of_one_process_is_the_ordinary_one() -> None:
     torch.manual_seed(0)
     plain, shared = nn.Sequential(nn.BatchNorm2d(3)), nn.Sequential(nn.BatchNorm2d(3))

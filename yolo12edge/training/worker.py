@@ -32,8 +32,13 @@ def main(arguments: list[str]) -> int:
 
 
 def _end_with_parent() -> None:
-    """End this process when the first one, which holds the other end of the pipe, is gone, however it went."""
-    sys.stdin.buffer.read()
+    """End this process when the first one, which holds the other end of the pipe, is gone, however it went.
+
+    The pipe is read by its number: a read through ``sys.stdin`` holds a lock that loader processes, which are forked
+    meanwhile and close theirs, would wait for without end.
+    """
+    while os.read(0, 1):
+        pass
     os._exit(1)
 
 

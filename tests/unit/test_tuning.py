@@ -389,6 +389,9 @@ def test_command_varies_a_run_from_a_file_and_says_how_to_train_with_the_best(
     ]
     assert runs[0].augmentation.mosaic.p == 0.5  # of the preset in the file
     assert read_settings(out / "best.yaml")["lr"] == 0.01
+    assert CliRunner().invoke(app, [*command, "--workers", "0"]).exit_code == 0  # the same study
+    assert "another run" in str(CliRunner().invoke(app, [*command, "--batch", "3"]).exception)
+    assert len(runs) == 2
     (tmp_path / "run.yaml").write_text("bach: 4\n")
     assert "did you mean 'batch'" in str(CliRunner().invoke(app, command).exception)
 

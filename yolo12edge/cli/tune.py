@@ -104,7 +104,8 @@ def tune(
     }
     base, dataset = _base(config, {name: value for name, value in given.items() if value is not None}, out.absolute())
     wanted = (default_space(base.scale) if space is None else read_space(space)).fitted(base)
-    about = msgspec.json.encode([replace(base, out=Path()).to_json().decode(), wanted.to_builtins()])
+    anywhere = replace(base, out=Path(), workers=0, cache="auto", device="auto")  # a study may move to another machine
+    about = msgspec.json.encode([anywhere.to_json().decode(), wanted.to_builtins()])
     check_labels(dataset)
     search = open_search(
         storage or out / "study.db",

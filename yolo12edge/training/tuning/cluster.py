@@ -110,8 +110,10 @@ def _adapters(
 
     running: dict[str, tuple[Trial, float]] = {}  # by Ray's name of the trial
     ended: set[int] = set()
+    hopeless = False
 
     def end(name: str, result: dict[str, Any] | None, *, pruned: bool = False) -> None:
+        nonlocal hopeless
         trial, begin = running.pop(name, (None, 0.0))
         if trial is None or trial.number in ended:
             return
@@ -121,7 +123,10 @@ def _adapters(
         state = "failed" if state == "running" else state
         search.tell(trial.number, state, seconds=round(time.monotonic() - begin, 1), note=note)
         tidy(base, search)
-        summarise(base, search)
+        try:
+            summarise(base, search)
+        except InputError:  # is said when Ray has come to its end
+            hopeless = True
         if on_end is not None:
             on_end(search.trials()[trial.number])
 
@@ -132,7 +137,7 @@ def _adapters(
             super().__init__(metric="score", mode="max")
 
         def suggest(self, trial_id: str) -> Any:
-            if finished(search) + len(running) >= trials:
+            if hopeless or finished(search) + len(running) >= trials:
                 return None if running else Searcher.FINISHED
             trial = search.ask()
             if trial is None:

@@ -53,6 +53,13 @@ def test_kept_pictures_are_the_pictures(samples: list[Sample], cache: Any) -> No
         assert torch.equal(kept[index].image, plain[index].image)
 
 
+@pytest.mark.parametrize("cache", ["ram", "disk"])
+def test_a_picture_that_is_gone_is_named(samples: list[Sample], cache: Any) -> None:
+    samples[1].image.unlink()
+    with pytest.raises(InputError, match=r"1\.png"):
+        pictures(samples, cache=cache)
+
+
 def test_pictures_on_disk_are_found_again_until_their_file_changes(
     samples: list[Sample], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -97,7 +97,10 @@ def _on_disk(read: Read, paths: Sequence[Path], *, needed: int, recipe: str) -> 
 
 
 def _name(path: Path, recipe: str) -> str:
-    status = path.stat()
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}", expected="an image file") from error
     what = f"{path.resolve()}\0{status.st_size}\0{status.st_mtime_ns}\0{recipe}\0{1}"
     digest = hashlib.sha256(os.fsencode(what)).hexdigest()
     return f"{digest[:2]}/{digest[2:32]}.npy"

@@ -225,6 +225,9 @@ def test_worse_than_the_median_is_stopped(tmp_path: Path, name: str) -> None:
     assert not search.report(good.number, 4, 0.6)
     search.tell(bad.number, "pruned", seconds=1)
     assert search.trials()[bad.number].state == "pruned"
+    for _ in range(5):
+        run(search, [0.1] * 4, "pruned")
+    assert search.report(search.ask().number, 4, 0.4)  # those that were stopped do not count
     search.close()
 
 
@@ -294,8 +297,8 @@ def test_only_the_best_run_keeps_its_weights_and_a_failure_does_not_end_the_stud
         number = int(config.out.name)
         if number == 1:
             return Outcome("failed", "no memory")
-        report(1, [0.2, 0, 0.6, 0.4][number])
-        return Outcome("done")
+        report(1, [0.2, 0, 0.6, 0.9][number])
+        return Outcome("pruned" if number == 3 else "done")  # what did not come to its end is not best
 
     monkeypatch.setattr(study_module, "run_trial", fake)
     base = replace(BASE, out=tmp_path)
@@ -306,7 +309,7 @@ def test_only_the_best_run_keeps_its_weights_and_a_failure_does_not_end_the_stud
     assert not list(tmp_path.glob("trials/*/state.ckpt"))
     with (tmp_path / "trials.csv").open() as file:
         table = list(csv.DictReader(file))
-    assert [row["state"] for row in table] == ["done", "failed", "done", "done"]
+    assert [row["state"] for row in table] == ["done", "failed", "done", "pruned"]
     assert table[1]["note"] == "no memory"
     assert json.loads((tmp_path / "trials.json").read_text())[2]["scores"] == {"1": 0.6}
     best = read_settings(tmp_path / "best.yaml")  # as `train --config` does
@@ -346,7 +349,10 @@ def test_run_that_was_killed_goes_on_after_its_last_epoch_to_the_same_result(tmp
     command = [sys.executable, "-c", _KILL, str(data), str(tmp_path / "cut"), str(torch.get_num_threads())]
     cut = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert cut.returncode == -9, cut.stderr
-    tuned, whole = short_study(data, tmp_path / "cut"), short_study(data, tmp_path / "whole")
+    epochs: set[int] = set()
+    tuned = short_study(data, tmp_path / "cut", lambda epoch, *_: epochs.add(epoch))
+    assert epochs == {2}
+    whole = short_study(data, tmp_path / "whole")
     assert [trial.state for trial in tuned.trials] == ["killed", "done"]
     assert tuned.best.scores == whole.best.scores
     weights = [(tmp_path / name / "trials/0000/best.safetensors").read_bytes() for name in ("whole", "cut")]

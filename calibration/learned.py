@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from .quantizers import QuantParams, largest_weight, quantize_weight
+from .emit import QuantizedWeight
+from .quantizers import QuantParams, largest_weight
 from .recipe import Recipe
 
 if TYPE_CHECKING:
@@ -26,24 +27,25 @@ class LearnedRanges:
         recipe: What it was found for, ``learned`` being True.
         activations: By tensor that is read in 8 bits.
         weights: By convolution, float32 (out,): the step of each output channel.
+        rounded: What the convolutions are before training, where it has yet to begin.
     """
 
     recipe: Recipe
     activations: Mapping[str, QuantParams]
     weights: Mapping[str, npt.NDArray[np.float32]]
+    rounded: Mapping[str, QuantizedWeight] = field(default_factory=dict)
 
 
 def solved_ranges(quantizer: Quantizer, recipe: Recipe) -> LearnedRanges:
-    """Return what training starts from: the ranges of a recipe, and the steps at which weights are rounded with it."""
+    """Return what training starts from: the ranges of a recipe, and the weights as they are rounded with it."""
     placement = quantizer.placement(recipe)
-    graph = quantizer.graph
-    weights = {
-        node.name: quantize_weight(graph.constants[node.input[1]], reduced_range=recipe.reduced_range)[1]
-        for node in graph.nodes
-        if node.name in set(placement.weights)
-    }
-    activations = quantizer.params(placement, recipe)
-    return LearnedRanges(replace(recipe, learned=True, rounding="nearest"), activations, weights)
+    rounded = {name: quantizer.rounded(name, recipe) for name in placement.weights}
+    return LearnedRanges(
+        replace(recipe, learned=True, rounding="nearest"),
+        quantizer.params(placement, recipe),
+        {name: weight.scales for name, weight in rounded.items()},
+        rounded,
+    )
 
 
 def round_to_steps(

@@ -84,7 +84,7 @@ class Quantizer:
         """
         placement = self.placement(recipe)
         params = self.params(placement, recipe)
-        weights = {name: self._weight(name, recipe) for name in placement.weights}
+        weights = {name: self.rounded(name, recipe) for name in placement.weights}
         model = emit_qdq(self.graph, placement, params, weights, metadata=metadata or {})
         content: bytes = model.SerializeToString(deterministic=True)
         return content
@@ -129,19 +129,23 @@ class Quantizer:
         integers = rounding(weight, scales, largest=largest_weight(recipe.reduced_range))
         self._weights[name, recipe.reduced_range, recipe.rounding] = self._corrected(node, integers, scales)
 
-    def _weight(self, name: str, recipe: Recipe) -> QuantizedWeight:
+    def rounded(self, name: str, recipe: Recipe) -> QuantizedWeight:
+        """Return what the weight of a convolution becomes.
+
+        Raises:
+            InputError: If the recipe asks for a rounding that ``round_weight`` has not been given.
+        """
+        if recipe.learned:  # the bias has learned with it
+            node, steps = self._node(name), self._learned().weights[name]
+            bias = self.graph.constants[node.input[2]] if len(node.input) > 2 else None
+            integers = round_to_steps(self.graph.constants[node.input[1]], steps, reduced_range=recipe.reduced_range)
+            return QuantizedWeight(integers, steps, bias)
         key = (name, recipe.reduced_range, recipe.rounding)
         if key not in self._weights:
-            node = self._node(name)
-            weight = self.graph.constants[node.input[1]]
-            if recipe.learned:  # the bias has learned with it
-                steps = self._learned().weights[name]
-                bias = self.graph.constants[node.input[2]] if len(node.input) > 2 else None
-                integers = round_to_steps(weight, steps, reduced_range=recipe.reduced_range)
-                return QuantizedWeight(integers, steps, bias)
             if recipe.rounding != "nearest":
                 raise InputError(f"the weight of {name} has not been rounded by {recipe.rounding}")
-            integers, scales = quantize_weight(weight, reduced_range=recipe.reduced_range)
+            node = self._node(name)
+            integers, scales = quantize_weight(self.graph.constants[node.input[1]], reduced_range=recipe.reduced_range)
             self._weights[key] = self._corrected(node, integers, scales)
         return self._weights[key]
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ..data.dataset import Sample
     from .converter import Converter
 
-__all__ = ["Int8Export", "Stage", "int8_from_onnx"]
+__all__ = ["Int8Export", "Stage", "int8_from_onnx", "round_weights"]
 
 _LOSS_IMAGES = 16
 _AGREEMENT_IMAGES = 128
@@ -158,7 +158,7 @@ def int8_from_onnx(
     )
     base = Recipe(target, rounding="adaround" if adaround else "gptq") if learned is None else learned.recipe
     if learned is None:
-        _round_weights(quantizer, model, images, base, manifest.input, stage)
+        round_weights(quantizer, model, images, base, manifest.input, stage)
     with closing(maker.open_twin()) as engine:
         bench = Bench.of(
             quantizer,
@@ -259,10 +259,19 @@ def _nothing_left(measured: Verdict, twin: Artifact, max_map_drop: float) -> Bud
     )
 
 
-def _round_weights(
+def round_weights(
     quantizer: Quantizer, model: bytes, images: CalibrationImages, recipe: Recipe, spec: InputSpec, stage: Stage
 ) -> None:
-    """Round the weights of each convolution together, given what their inputs are on a few images."""
+    """Round the weights of each convolution together, given what their inputs are on a few images.
+
+    Args:
+        quantizer: Takes what is found.
+        model: Content of its float ``.onnx`` file.
+        images: The calibration images.
+        recipe: Names the rounding, ``gptq`` or ``adaround``.
+        spec: Input of the model.
+        stage: Shows progress.
+    """
     from ..calibration.grams import observe_grams
     from ..calibration.rounding import adaround, round_with_feedback
 

@@ -23,7 +23,7 @@ from ..calibration.recipe import Recipe
 from ..errors import CheckpointError, ExportError
 from ..nn import YOLO12, DeployModel, deploy_form
 from ..nn.fake_quant import ActivationQuantizer, WeightQuantizer
-from ..nn.quantized import OPERATORS, PREFIX, Program, QuantizedYOLO12, Source, Step, key_of
+from ..nn.quantized import OPERATORS, PREFIX, Program, QuantizedYOLO12, Source, Step, begin_at, key_of
 from .onnx_network import write_network
 from .onnx_writer import GraphWriter
 
@@ -43,7 +43,7 @@ def quantized_network(network: YOLO12, ranges: LearnedRanges, *, image_size: int
 
     Args:
         network: In its training form; its modules become those of the result.
-        ranges: Recipe, and where the quantizers begin.
+        ranges: Recipe, where the quantizers begin and, where they have not learned yet, what the weights begin at.
         image_size: Side of the square input in pixels, a multiple of 32.
 
     Raises:
@@ -72,7 +72,15 @@ def quantized_network(network: YOLO12, ranges: LearnedRanges, *, image_size: int
         name: WeightQuantizer(torch.from_numpy(ranges.weights[name]), largest=largest_weight(recipe.reduced_range))
         for name in placement.weights
     }
-    return QuantizedYOLO12(network, program, activations, weights)
+    quantized = QuantizedYOLO12(network, program, activations, weights)
+    begin_at(
+        quantized,
+        {
+            name: (torch.from_numpy(weight.integers), None if weight.bias is None else torch.from_numpy(weight.bias))
+            for name, weight in ranges.rounded.items()
+        },
+    )
+    return quantized
 
 
 def learned_ranges(checkpoint: Checkpoint) -> LearnedRanges | None:

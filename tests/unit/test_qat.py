@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -12,18 +13,20 @@ import torch
 
 from tests.task_data import make_dataset
 from yolo12edge.artifact import Artifact
+from yolo12edge.calibration.placement import target_here
 from yolo12edge.checkpoint import Checkpoint
 from yolo12edge.errors import InputError
 from yolo12edge.exporters.quantized_network import learned_ranges
 from yolo12edge.training import RunFiles, TrainConfig, train
 from yolo12edge.training import resume as resume_training
+from yolo12edge.training.quantization import Int8Form, in_form
 
 command = importlib.import_module("yolo12edge.cli.qat")
 inspecting = importlib.import_module("yolo12edge.cli.inspect")
 exporting = importlib.import_module("yolo12edge.cli.export")
 
 
-_exported = []
+_exported, _learned = [], []
 
 
 @pytest.fixture
@@ -43,6 +46,14 @@ def learn(begun, out, **options):
     checkpoint, artifact, data = begun
     command.qat(checkpoint, start=artifact, data=data, epochs=2, batch=2, workers=0, device="cpu", out=out, **options)
     return RunFiles(out)
+
+
+@pytest.fixture
+def learned(begun, tmp_path_factory):
+    """A finished run, made once."""
+    if not _learned:
+        _learned.append(learn(begun, tmp_path_factory.mktemp("learned") / "run"))
+    return _learned[0]
 
 
 def test_what_is_learned_becomes_the_artifact_and_its_card_compares_with_before(begun, tmp_path, capsys):
@@ -83,29 +94,28 @@ def constants_of(artifact):
     return {item.name: numpy_helper.to_array(item) for item in model.graph.initializer}
 
 
-def test_another_target_is_solved_anew_and_that_is_said(begun, tmp_path, capsys):
-    files = learn(begun, tmp_path / "run", lr=1e-3)
+def test_another_target_is_solved_anew_and_that_is_said(begun, learned, tmp_path, capsys):
     capsys.readouterr()
-    exporting.export(files.best, int8=True, data=begun[2], out=tmp_path / "other", max_map_drop=100.0, target="ort-arm")
+    out = tmp_path / "other"
+    exporting.export(learned.best, int8=True, data=begun[2], out=out, max_map_drop=100.0, target="ort-arm")
     assert "solved anew" in capsys.readouterr().err
-    calibration = Artifact.load(tmp_path / "other" / "best-int8-ort-arm").manifest.calibration
+    calibration = Artifact.load(out / "best-int8-ort-arm").manifest.calibration
     assert (calibration.method, calibration.before) == ("minmax", None)
 
 
-def test_weights_and_ranges_change_and_batch_norms_do_not(begun, tmp_path):
-    before, after = Checkpoint.load(begun[0]), Checkpoint.load(learn(begun, tmp_path / "run").last)
+def test_weights_and_ranges_change_and_batch_norms_do_not(begun, learned):
+    before, after = Checkpoint.load(begun[0]), Checkpoint.load(learned.last)
     fixed = ("running_mean", "running_var", "num_batches_tracked", "dfl.conv.weight")
     same = {key for key, tensor in before.tensors.items() if torch.equal(tensor, after.tensors[key])}
     assert same >= {key for key in before.tensors if key.endswith(fixed)}
     assert not {key for key in same if key.startswith(tuple(f"model.{index}." for index in range(9)))} - {
         key for key in before.tensors if key.endswith(fixed)
     }
-    config = TrainConfig.of_run(tmp_path / "run")
+    config = TrainConfig.of_run(learned.root)
     assert (config.optimizer, config.precision, config.close_mosaic) == ("adamw", "fp32", 2)
 
 
-def test_an_interrupted_run_goes_on_to_the_same_result_and_only_as_what_it_is(begun, tmp_path, monkeypatch):
-    whole = learn(begun, tmp_path / "whole")
+def test_an_interrupted_run_goes_on_to_the_same_result_and_only_as_what_it_is(begun, learned, tmp_path, monkeypatch):
     display = importlib.import_module("yolo12edge.cli._training").RunDisplay
 
     def interrupt(self, record):
@@ -120,7 +130,7 @@ def test_an_interrupted_run_goes_on_to_the_same_result_and_only_as_what_it_is(be
     with pytest.raises(InputError, match="own settings"):
         command.qat(begun[0], resume=tmp_path / "cut")
     command.qat(resume=tmp_path / "cut")
-    mine, theirs = Checkpoint.load(RunFiles(tmp_path / "cut").last), Checkpoint.load(whole.last)
+    mine, theirs = Checkpoint.load(RunFiles(tmp_path / "cut").last), Checkpoint.load(learned.last)
     assert mine.meta == theirs.meta
     assert all(torch.equal(tensor, theirs.tensors[key]) for key, tensor in mine.tensors.items())
 
@@ -145,6 +155,38 @@ def test_what_does_not_fit_is_refused_with_the_remedy(begun, tmp_path, checkpoin
     with pytest.raises(InputError, match="are not those of the checkpoint"):
         command.qat(checkpoint, start=artifact, data=data, out=tmp_path / "c")
     assert not any((tmp_path / name).exists() for name in "abc")
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"devices": 2}, "several processes"),
+        ({"dropout": 0.1}, "dropout"),
+        ({"dropblock": 0.1}, "dropout"),
+        ({"multi_scale": 0.5}, "multi_scale"),
+        ({"image_size": 64}, "image_size 64"),
+    ],
+)
+def test_settings_that_the_form_has_no_place_for_are_refused(tmp_path, setting, message):
+    form = Int8Form(SimpleNamespace(image_size=96), lambda network: network)
+    settings = {"image_size": 96, "batch": 2, **setting}
+    config = TrainConfig(data=tmp_path, out=tmp_path, **settings)
+    with pytest.raises(InputError, match=message):
+        in_form(None, form, config, resumed=None)
+    assert in_form("network", None, config, resumed=None) == "network"
+
+
+@pytest.mark.parametrize(
+    ("format", "target", "options"),
+    [
+        ("onnx", target_here("onnx"), ""),
+        ("onnx", "ort-arm", " --target ort-arm"),
+        ("tensorrt-rtx", "tensorrt", " --format tensorrt-rtx"),
+        ("openvino", target_here("openvino"), " --format openvino"),
+    ],
+)
+def test_the_next_command_makes_the_same_kind_of_artifact(format, target, options):
+    assert command._form_options(SimpleNamespace(format=format, target=target)) == options
 
 
 def test_old_manifests_have_neither_field(begun):

@@ -84,8 +84,9 @@ def run_onnx(content, image, every=False):
 
 
 def begun(checkpoint, quantizer, recipe):
-    """A network at the start of training."""
-    return make(checkpoint.model(), solved_ranges(quantizer, recipe), image_size=TINY).eval()
+    """A network with the ranges that training starts from and its own weights, as they are in the graph."""
+    ranges = replace(solved_ranges(quantizer, recipe), rounded={})
+    return make(checkpoint.model(), ranges, image_size=TINY).eval()
 
 
 def saved(checkpoint, network, recipe):
@@ -181,6 +182,40 @@ def test_nodes_and_outputs_of_every_task_are_those_of_the_emitted_model(made, ta
     recipe = Recipe("ort-x86-vnni")
     network = begun(checkpoint, quantizer, recipe)
     compare_nodes(network, emitted(quantizer, saved(checkpoint, network, recipe)), images[:1])
+
+
+@pytest.mark.parametrize(("task", "variant"), [("pose", "v1"), ("segment", "turbo")])
+def test_training_begins_with_the_weights_that_calibration_rounded(made, task, variant):
+    checkpoint, quantizer, _ = made(task, variant=variant)
+    recipe = Recipe("ort-x86", rounding="gptq")
+    random = np.random.default_rng(0)
+
+    def up_or_down(weight, scales, *, largest):
+        units = weight / scales[:, None, None, None] + random.uniform(-0.5, 0.5, weight.shape)
+        return np.clip(np.rint(units), -largest, largest).astype(np.int8)
+
+    names = quantizer.placement(recipe).weights
+    for name in names:
+        quantizer.round_weight(name, recipe, up_or_down)
+    network = make(checkpoint.model(), solved_ranges(quantizer, recipe), image_size=TINY)
+    before = checkpoint.model().state_dict()
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items() if "running" in key)
+    parameters, moved = deploy_parameters(network), 0
+    for step in network.program.steps:
+        if step.name in names:
+            wanted = quantizer.rounded(step.name, recipe)
+            weight, *biases = (network.program.sources[name] for name in step.inputs[1:])
+            steps = network.int8["weights"][step.name.replace(".", "/")].scale.detach().numpy()
+            own = weight.of(parameters).detach().numpy()
+            assert np.array_equal(round_to_steps(own, steps, reduced_range=True), wanted.integers), step.name
+            for bias in biases:
+                means = {bias.parameter: torch.zeros_like(parameters[bias.parameter])}  # one may serve several outputs
+                bias.put(means, torch.from_numpy(wanted.bias))
+                torch.testing.assert_close(bias.of(parameters), bias.of(means), rtol=1e-4, atol=1e-5, msg=step.name)
+            units = np.abs(own - quantizer.graph.constants[step.inputs[1]]) / steps[:, None, None, None]
+            assert units[np.abs(wanted.integers) < 64].max() < 1  # as little as will do
+            moved += (units > 1e-3).sum()
+    assert moved > 1000
 
 
 @pytest.mark.parametrize("task", ["detect", "segment", "classify", "pose", "obb"])

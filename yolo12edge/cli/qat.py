@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ._console import console, free_folder
-from ._export_steps import observed, open_float_onnx
+from ._export_steps import observed, open_float_onnx, stage
 
 if TYPE_CHECKING:
     from ..artifact import Artifact
@@ -192,6 +192,7 @@ def _recipe(artifact: Artifact, checkpoint: Path) -> Recipe:
         attention=made.attention,
         join_concats=made.join_concats,
         float_groups=frozenset(made.float_groups),
+        rounding=made.rounding,
         learned=made.method == "learned",
     )
 
@@ -243,9 +244,10 @@ def _solved(
     out: Path,
     calibration: Path | None,
 ) -> LearnedRanges:
-    """Return the ranges of the recipe, from the statistics of the artifact or from a new pass."""
+    """Return ranges and rounded weights of the recipe, from the statistics of the artifact or from a new pass."""
     from ..calibration.learned import solved_ranges
     from ..calibration.quantize import Quantizer
+    from ..exporters.int8 import round_weights
 
     beside = artifact.path.parent / f"{checkpoint.stem}.calibration.npz"
     if calibration is None and beside.is_file():
@@ -255,7 +257,12 @@ def _solved(
         onnx = open_float_onnx(checkpoint, Path(scratch) / "fp32", imgsz=side, images=given.calibration)
         out.mkdir(parents=True, exist_ok=True)
         statistics = observed(onnx, given, out / "calibration.npz", calibration, overwrite=False)
-        return solved_ranges(Quantizer(onnx.model_file.read_bytes(), statistics), recipe)
+        model = onnx.model_file.read_bytes()
+        quantizer = Quantizer(model, statistics)
+        if recipe.rounding != "nearest":
+            assert given.calibration is not None
+            round_weights(quantizer, model, given.calibration, recipe, onnx.manifest.input, stage)
+        return solved_ranges(quantizer, recipe)
 
 
 def _form(facts: Int8Facts, ranges: LearnedRanges) -> Int8Form:

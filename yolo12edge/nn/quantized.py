@@ -22,10 +22,21 @@ from .fake_quant import ActivationQuantizer, WeightQuantizer
 from .heads import HeadOutput, anchor_grid
 from .model import YOLO12
 
-__all__ = ["OPERATORS", "PREFIX", "Program", "QuantizedYOLO12", "Source", "Step", "deploy_parameters", "key_of"]
+__all__ = [
+    "OPERATORS",
+    "PREFIX",
+    "Program",
+    "QuantizedYOLO12",
+    "Source",
+    "Step",
+    "begin_at",
+    "deploy_parameters",
+    "key_of",
+]
 
 PREFIX = "int8."
 """What the keys of the quantizers begin with, beside those of the network."""
+_INSIDE = 0.45  # steps from the middle of its interval at which a weight that was moved into it lies at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +73,19 @@ class Source:
     parameter: str
     index: Tensor | None
     shape: tuple[int, ...]
+
+    def of(self, parameters: Mapping[str, Tensor]) -> Tensor:
+        """Return the constant."""
+        flat = parameters[self.parameter].flatten()
+        return (flat if self.index is None else flat[self.index]).view(self.shape)
+
+    def put(self, parameters: Mapping[str, Tensor], constant: Tensor) -> None:
+        """Write the constant into its parameter, a contiguous one; of a number held several times, the mean."""
+        flat, given = parameters[self.parameter].view(-1), constant.flatten()
+        index = torch.arange(len(flat)) if self.index is None else self.index.flatten()
+        times = torch.zeros_like(flat).index_add(0, index, torch.ones_like(given))
+        total = torch.zeros_like(flat).index_add(0, index, given)
+        flat.copy_(torch.where(times > 0, total / times, flat))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,9 +161,7 @@ class QuantizedYOLO12(YOLO12):
         def read(step: Step, name: str) -> Tensor:
             if name in self.program.sources:
                 if name not in constants:
-                    source = self.program.sources[name]
-                    flat = parameters[source.parameter].flatten()
-                    constants[name] = (flat if source.index is None else flat[source.index]).view(source.shape)
+                    constants[name] = self.program.sources[name].of(parameters)
                 return constants[name]
             if name not in step.quantized:
                 return values[name]
@@ -190,6 +212,65 @@ def deploy_parameters(network: YOLO12) -> dict[str, Tensor]:
             name = f"{path}.{projection}.conv"
             found[f"{name}.weight"] = found[f"{name}.weight"] * factor.view(-1, 1, 1, 1)
             found[f"{name}.bias"] = found[f"{name}.bias"] * factor
+    return found
+
+
+@torch.no_grad()
+def begin_at(network: QuantizedYOLO12, rounded: Mapping[str, tuple[Tensor, Tensor | None]]) -> None:
+    """Let a network begin at given integers: weights that the nearest would not give are moved, as little as will do.
+
+    So training begins with the very model that calibration made, of roundings that make up for each other and of biases
+    that make up for their mean, and not with one that it would have to find again.
+
+    Args:
+        network: Changed in place.
+        rounded: By convolution its integers, and its bias if it has one.
+    """
+    if not rounded:
+        return
+    before = deploy_parameters(network)
+    after = {name: parameter.clone(memory_format=torch.contiguous_format) for name, parameter in before.items()}
+    weights = network.int8["weights"]
+    assert isinstance(weights, nn.ModuleDict)
+    for step in network.program.steps:
+        if step.name not in rounded:
+            continue
+        integers, bias = rounded[step.name]
+        quantizer = weights[key_of(step.name)]
+        assert isinstance(quantizer, WeightQuantizer)
+        scale = quantizer.scale.view(-1, 1, 1, 1)
+        source = network.program.sources[step.inputs[1]]
+        units = source.of(before) / scale
+        moved = units.clamp(integers - _INSIDE, integers + _INSIDE)
+        kept = units.round().clamp(-quantizer.largest, quantizer.largest) == integers
+        source.put(after, torch.where(kept, units, moved) * scale)
+        if bias is not None:
+            network.program.sources[step.inputs[2]].put(after, bias)
+    for name, (parameter, factor) in _origins(network).items():
+        change = after[name] - before[name]
+        shape = (-1, *[1] * (change.ndim - 1))
+        parameter += torch.where(change == 0, 0.0, change / factor.view(shape))
+
+
+def _origins(network: YOLO12) -> dict[str, tuple[Tensor, Tensor]]:
+    """Return by which parameter one of the deploy form moves, and what that is multiplied by in it, by channel."""
+    found: dict[str, tuple[Tensor, Tensor]] = {}
+    for path, module in network.named_modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)) and module.bias is not None:
+            found.update({f"{path}.{name}": (item, item.new_ones(1)) for name, item in module.named_parameters()})
+        elif isinstance(module, Conv):
+            conv, norm = module.conv, module.bn
+            assert isinstance(norm, nn.BatchNorm2d)
+            assert norm.running_var is not None
+            factor = norm.weight / (norm.running_var + norm.eps).sqrt()
+            found[f"{path}.conv.weight"] = conv.weight, factor
+            found[f"{path}.conv.bias"] = norm.bias, torch.ones_like(factor)
+    for path, module in network.named_modules():
+        if isinstance(module, AreaAttention):
+            projection = "qkv" if module.joint_qkv else "qk"
+            for name in (f"{path}.{projection}.conv.weight", f"{path}.{projection}.conv.bias"):
+                parameter, factor = found[name]
+                found[name] = parameter, factor * query_factors(module)
     return found
 
 

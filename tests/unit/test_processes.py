@@ -6,9 +6,11 @@ import csv
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,10 +19,12 @@ from torch import nn
 from tests.task_data import make_dataset
 from yolo12edge.checkpoint import Checkpoint
 from yolo12edge.data.scenes import generate_scenes
-from yolo12edge.errors import BackendError, DatasetError, InputError
+from yolo12edge.errors import BackendError, DatasetError, InputError, MissingDependencyError
 from yolo12edge.manifest import TASKS
-from yolo12edge.training import EpochRecord, TrainConfig, resume, train
+from yolo12edge.training import EpochRecord, TrainConfig, resume, sharding, train
+from yolo12edge.training.optim import plan_run
 from yolo12edge.training.processes import Place, other_processes, placed
+from yolo12edge.training.sharding import check_sharding, sharding_strategy
 from yolo12edge.training.shared_norm import share_norms
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")
@@ -276,9 +280,49 @@ def test_what_several_processes_cannot_do_is_refused(config: TrainConfig) -> Non
         train(replace(config, nodes=2))
     with pytest.raises(InputError, match="shared out"):
         train(replace(config, devices=3))
+    with pytest.raises(BackendError, match="'deepspeed' does not train on 'cpu'"):
+        train(replace(config, devices=2, strategy="deepspeed"))
     for one in ({"sync_bn": True}, {"strategy": "ddp"}):
         with pytest.raises(InputError, match="there is one device"):
             train(replace(config, **one))
     with pytest.raises(DatasetError, match="16 processes"):
         train(replace(config, batch=16, devices=16))
     assert not config.out.exists()
+
+
+def test_deepspeed_is_told_what_the_run_is_and_refused_what_it_cannot_do(
+    config: TrainConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library itself is not needed for it."""
+    wanted = replace(config, devices=2, strategy="deepspeed", clip_norm=3.0, nominal_batch=4)
+    monkeypatch.setattr(sharding, "find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match="deepspeed"):
+        check_sharding(wanted, plan_run(wanted, images=8, num_classes=2))
+    check_sharding(config, plan_run(config, images=8, num_classes=2))  # another strategy
+    for change, said in (({"nominal_batch": 8}, "gradients of 2 steps"), ({"optimizer": "lamb"}, "goes by layers")):
+        other = replace(wanted, **change)
+        with pytest.raises(InputError, match=said):
+            check_sharding(other, plan_run(other, images=8, num_classes=2))
+    wanted.out.mkdir()
+    (wanted.out / "config.json").write_bytes(wanted.to_json())
+    with pytest.raises(InputError, match="nothing is kept to go on from"):
+        resume(wanted.out)
+
+    given: dict[str, object] = {}
+
+    class Fake:
+        def __init__(self, **settings: object) -> None:
+            given.update(settings)
+
+    monkeypatch.setattr("lightning.pytorch.strategies.DeepSpeedStrategy", Fake)
+    environment = object()
+    strategy = sharding_strategy(wanted, environment)  # type: ignore[arg-type]
+    assert given["cluster_environment"] is environment
+    settings = given["config"]
+    assert isinstance(settings, dict)
+    assert settings["zero_optimization"] == {"stage": 2}
+    assert (settings["gradient_clipping"], settings["train_micro_batch_size_per_gpu"]) == (3.0, 2)
+    # The step is not run inside of the engine's own call, which it makes by itself.
+    strategy.precision_plugin = SimpleNamespace(train_step_context=nullcontext)  # type: ignore[misc,assignment]
+    strategy.lightning_module = SimpleNamespace(training_step=lambda batch: batch + 1)  # type: ignore[misc,assignment]
+    assert strategy.training_step(1) == 2

@@ -135,6 +135,10 @@ class TrainingModule(L.LightningModule):
             layer.eval()
         self.train_loss = LossMean(self.loss.parts)
 
+    def forward(self, images: Tensor) -> Any:
+        """Run the network that is trained."""
+        return self.network(images)
+
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Learn from one batch.
 
@@ -149,7 +153,9 @@ class TrainingModule(L.LightningModule):
         apply_step(optimizer.optimizer, step)
         self._regulariser.start_step(number, self.plan.config.epochs * per_epoch, self.global_rank)
         batch = resized(batch, self._side(number))
-        parts = self._stacked(self.loss(self.network(images_to_float(batch.images)), batch))
+        engine = self.trainer.model if self.plan.config.strategy == "deepspeed" else self
+        assert engine is not None
+        parts = self._stacked(self.loss(engine(images_to_float(batch.images)), batch))
         self._taken.append(_Taken(batch_idx, len(batch.images), parts.detach()))
         share = 1 if self.loss.summed else self.plan.config.batch * step.accumulate
         images = len(batch.images) * process_count()
@@ -168,7 +174,10 @@ class TrainingModule(L.LightningModule):
         Raises:
             NotFiniteError: In all processes of the run, of the batch that is to blame.
         """
-        norm = clip_grad_norm_(self.network.parameters(), self.plan.config.clip_norm)
+        if self.plan.config.strategy == "deepspeed":  # which has the gradients, and clips them
+            norm = torch.zeros((), device=self.device)
+        else:
+            norm = clip_grad_norm_(self.network.parameters(), self.plan.config.clip_norm)
         taken, self._taken = self._taken, []
         mine = torch.cat([*(one.parts for one in taken), norm.view(1)])
         wrong = sum_of_all((~mine.isfinite()).any().to(mine).view(1))  # of all processes, as they end together

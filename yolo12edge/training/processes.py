@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING
 from torch import distributed
 
 from ..errors import BackendError, InputError, Yolo12EdgeError
+from .sharding import sharding_strategy
 
 if TYPE_CHECKING:
     from lightning.pytorch.strategies import Strategy
@@ -119,11 +120,6 @@ def placed(config: TrainConfig, *, resumed: bool = False) -> tuple[TrainConfig, 
                     f"{name} is {getattr(config, name)} and there is one device",
                     remedy=f"leave {name} out, or ask for more devices",
                 )
-    if config.strategy == "deepspeed":
-        raise InputError(
-            "strategy is deepspeed, which shares out the optimizer's state of networks too large for one device",
-            expected="auto or ddp: the largest YOLO12 has 60 million weights",
-        )
     if config.batch % place.processes:
         raise InputError(
             f"a batch of {config.batch} images cannot be shared out to {place.processes} processes",
@@ -132,7 +128,7 @@ def placed(config: TrainConfig, *, resumed: bool = False) -> tuple[TrainConfig, 
     return replace(config, devices=place.devices, nodes=place.nodes), place
 
 
-def strategy_of(place: Place) -> Strategy | str:
+def strategy_of(config: TrainConfig, place: Place) -> Strategy | str:
     """Return how Lightning lets the processes of a run work together; to be called with their variables set."""
     if place.processes == 1:
         return "auto"
@@ -143,6 +139,8 @@ def strategy_of(place: Place) -> Strategy | str:
     started_by_torchrun = all(name in os.environ for name in _TORCHRUN)
     # Slurm may start a job again; a run goes on from its own state.
     environment = TorchElasticEnvironment() if started_by_torchrun else SLURMEnvironment(auto_requeue=False)
+    if config.strategy == "deepspeed":
+        return sharding_strategy(config, environment)
     return DDPStrategy(cluster_environment=environment, gradient_as_bucket_view=True)
 
 

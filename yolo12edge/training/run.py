@@ -110,6 +110,7 @@ class RunWriter(L.Callback):
         files: Where to.
         patience: Epochs without a better result after which to stop.
         meta: Makes a checkpoint's metadata from the training summary.
+        resumable: Whether the state of the run is written.
         on_step: Called after each step with its number within the epoch and the epoch's steps.
         on_epoch: Called after each epoch.
     """
@@ -120,12 +121,14 @@ class RunWriter(L.Callback):
         *,
         patience: int,
         meta: Callable[[dict[str, Any]], CheckpointMeta],
+        resumable: bool = True,
         on_step: Callable[[int, int, int], None] | None = None,
         on_epoch: Callable[[EpochRecord], None] | None = None,
     ) -> None:
         self.files = files
         self.patience = patience
         self.meta = meta
+        self.resumable = resumable
         self.on_step = on_step
         self.on_epoch = on_epoch
         self.best_fitness = -1.0
@@ -188,8 +191,9 @@ class RunWriter(L.Callback):
                     checkpoint.save(self.files.best)
                 checkpoint.save(self.files.last)
                 write_rows(self.files.results, self.rows)
-            trainer.save_checkpoint(temporary)  # all processes take part, the first one writes
-            if trainer.is_global_zero:
+            if self.resumable:
+                trainer.save_checkpoint(temporary)  # all processes take part, the first one writes
+            if self.resumable and trainer.is_global_zero:
                 with temporary.open("rb+") as file:
                     os.fsync(file.fileno())
                 temporary.replace(self.files.state)

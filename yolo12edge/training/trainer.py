@@ -31,6 +31,7 @@ from .processes import Place, other_processes, placed, strategy_of
 from .quantization import Int8Form, in_form
 from .run import EpochRecord, RunFiles, RunWriter
 from .samples import draw_training_samples
+from .sharding import check_sharding
 from .shared_norm import share_norms
 from .transfer import Transfer, freeze, make_network
 from .validation import Validation
@@ -138,6 +139,11 @@ def resume(
     """
     files = RunFiles(root)
     config, place = placed(TrainConfig.of_run(root), resumed=True)
+    if config.strategy == "deepspeed":
+        raise InputError(
+            "the strategy of the run is deepspeed, with which nothing is kept to go on from",
+            remedy=f"start a new run with --weights {files.last}",
+        )
     if place.rank == 0:
         files.clear_unfinished()
     state = files.state if files.state.is_file() else None
@@ -160,6 +166,7 @@ def _run(
     config = replace(config, augment=config.augmentation)  # stored as it is, whatever a preset will be
     samples, scored = (_labelled(dataset, split) for split in ("train", "val"))
     plan = plan_run(config, images=len(samples), num_classes=len(dataset.class_names))
+    check_sharding(config, plan)
     L.seed_everything(config.seed, workers=True, verbose=False)
     # A resumed run has all that it needs of its starting weights; they may be gone by now.
     start = files.last if state is not None else config.weights
@@ -203,6 +210,7 @@ def _run(
             training={**summary, "epochs": config.epochs, "batch": config.batch, "seed": config.seed},
             int8=None if form is None else form.facts,
         ),
+        resumable=config.strategy != "deepspeed",
         on_step=on_step,
         on_epoch=on_epoch,
     )
@@ -219,7 +227,7 @@ def _run(
             accelerator=accelerator,
             devices=config.devices,
             num_nodes=config.nodes,
-            strategy=strategy_of(place),
+            strategy=strategy_of(config, place),
             precision=precision,  # type: ignore[arg-type]
             callbacks=[writer],
             logger=L.pytorch.loggers.TensorBoardLogger(config.out, name="tensorboard", version=""),
@@ -307,9 +315,15 @@ def choose_device(config: TrainConfig) -> tuple[str, str]:
             remedy="ask for as many as there are",
         )
     precision: str = config.precision
+    sharded = config.strategy == "deepspeed"
+    if sharded and (device != "cuda" or precision not in ("auto", "fp32")):
+        raise BackendError(
+            f"strategy 'deepspeed' does not train on {device!r} with precision {precision!r}",
+            expected="cuda and fp32: it would keep all of the network, averages of batch norms too, in half precision",
+        )
     if precision == "auto":
         precision = "fp32"
-        if device == "cuda":
+        if device == "cuda" and not sharded:
             precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     if precision == "fp16" and device != "cuda":
         raise BackendError(f"precision 'fp16' does not train on {device!r}", expected="fp32 or bf16 there")

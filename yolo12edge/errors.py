@@ -44,12 +44,16 @@ class Yolo12EdgeError(Exception):
         self.expected = expected
         self.remedy = remedy
         several = "\n" in fact  # a list, a line each
-        parts = [fact if several else fact.rstrip(".") + "."]
+        parts = [fact if several else _sentence(fact)]
         if expected:
-            parts.append(f"Expected: {expected.rstrip('.')}.")
+            parts.append(f"Expected: {_sentence(expected)}")
         if remedy:
-            parts.append(f"Remedy: {remedy.rstrip('.')}.")
+            parts.append(f"Remedy: {_sentence(remedy)}")
         super().__init__(("\n" if several else " ").join(parts))
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith("?") else text.rstrip(".") + "."
 
 
 class InputError(Yolo12EdgeError):

@@ -126,9 +126,7 @@ def _refuse_occupied(path: Path, target: Path, *, overwrite: bool, check: Callab
     if not any(target.iterdir()):
         return
     if not overwrite:
-        raise InputError(
-            f"{path} exists and is not empty", remedy="name another directory, or allow overwriting (--overwrite)"
-        )
+        raise InputError(f"{path} exists and is not empty", remedy="name another directory, or empty this one")
     if check is not None:
         check(target)
 

@@ -71,3 +71,7 @@ def test_errors_cross_processes(name: str) -> None:
     assert str(twin) == str(error)
     assert vars(twin) == vars(error)
     assert twin.remedy
+
+
+def test_a_question_keeps_its_mark_alone() -> None:
+    assert str(InputError("no 'epoch'", remedy="did you mean 'epochs'?")).endswith("did you mean 'epochs'?")

@@ -202,7 +202,10 @@ def _load_yaml(path: Path) -> Any:
             expected="a data.yaml with names, train and val",
         ) from error
     if size > _MAX_BYTES:
-        raise DatasetError(f"{path} has {size} bytes", expected=f"a description of at most {_MAX_BYTES >> 20} MiB")
+        raise DatasetError(
+            f"{path} has {size} bytes and is no dataset description",
+            expected=f"a data.yaml of at most {_MAX_BYTES >> 20} MiB, or a folder",
+        )
     if path.suffix.lower() == ".json":
         raise DatasetError(
             f"{path} is a JSON file, not a dataset description",

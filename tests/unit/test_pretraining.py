@@ -51,7 +51,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def config(data: Path, tmp_path: Path) -> PretrainConfig:
-    return PretrainConfig(data=data, out=tmp_path / "run", epochs=2, batch=2, image_size=64, workers=0, device="cpu")
+    return PretrainConfig(data=data, out=tmp_path / "run", epochs=2, batch=4, image_size=64, workers=0, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -359,7 +359,6 @@ def test_batch_norms_are_fitted_to_what_they_are_shown(backbone: Backbone) -> No
         before = torch.corrcoef(torch.stack((backbone.eval().pooled(images).flatten(), wanted.flatten())))[0, 1]
         fit_batch_norms(backbone, [images[:8], images[8:]])
         after = torch.corrcoef(torch.stack((backbone.pooled(images).flatten(), wanted.flatten())))[0, 1]
-    print(before, after)
     assert before < 0.9 < 0.97 < after
     assert not backbone.training
     assert {norm.momentum for norm in backbone.modules() if isinstance(norm, torch.nn.BatchNorm2d)} == {0.03}
@@ -373,7 +372,7 @@ def test_backbone_starts_a_training_and_is_refused_elsewhere(config: PretrainCon
     checkpoint = Checkpoint.load(path)
     plain = load_backbone(checkpoint)
     pictures = find_pictures(data).paths
-    fit_batch_norms(plain, plain_batches(pictures, image_size=64, batch=2, device=torch.device("cpu")))
+    fit_batch_norms(plain, plain_batches(pictures, image_size=64, batch=4, device=torch.device("cpu")))
     for key, value in plain.state_dict().items():  # its batch norms are those of plain pictures already
         torch.testing.assert_close(checkpoint.tensors[key], value)
     for dataset in (read_dataset(data), replace(read_dataset(data), task="classify")):

@@ -63,7 +63,7 @@ class PretrainingModule(L.LightningModule):
                 f"the loss of step {batch_idx + 1} of epoch {self.current_epoch + 1} is not finite",
                 remedy="start again with a lower --lr, or with --precision fp32",
             )
-        self.means.add(parts, len(batch[0]))
+        self.means.add(torch.stack([parts[name].detach() for name in self.pretext.parts]), len(batch[0]))
         return parts["loss"]  # type: ignore[no-any-return]
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:

@@ -5,8 +5,7 @@
 - ``none``: without augmentation;
 - ``base``: with the preset ``base``;
 - ``pretrained``: with ``base``, from a backbone that was pretrained on pictures without labels: the same, or others.
-  What the pretraining takes is taken off the epochs, so that all ways have the same time;
-- ``pretrained, more``: the same backbone, with all the epochs.
+  What the pretraining takes is taken off the epochs, so that all ways have the same time.
 
 A run is one thread; ``--jobs`` run at a time. What is in ``--out`` already is not done again: an interrupted call goes
 on. The figure is that of the last epoch's averaged weights, so that nothing is chosen by the pictures that are scored.
@@ -58,12 +57,18 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
-def timed(folder: Path, words: list[str]) -> float:
-    """Run a command that writes ``folder``, unless it has been done; return its seconds."""
+def timed(folder: Path, words: list[str], *, resume: str = "train") -> float:
+    """Run a command that writes ``folder``, unless it has been done; return its seconds.
+
+    Args:
+        folder: Of the run.
+        words: The command.
+        resume: The command that goes on with what was interrupted.
+    """
     done = folder.with_name(folder.name + ".done.json")
     if not done.is_file():
         begun = time.monotonic()
-        resumed = [*command("train", "--resume", folder)] if (folder / "state.ckpt").is_file() else words
+        resumed = command(resume, "--resume", folder) if (folder / "state.ckpt").is_file() else words
         run_command(resumed, env=environment())
         done.write_text(json.dumps({"seconds": time.monotonic() - begun, "resumed": resumed is not words}))
     return float(json.loads(done.read_text())["seconds"])
@@ -71,7 +76,7 @@ def timed(folder: Path, words: list[str]) -> float:
 
 def train(job: Job, arguments: argparse.Namespace) -> dict[str, float]:
     """Train, and return the figures of the last epoch."""
-    folder = arguments.out / f"{job.way.replace(', ', '-')}-{job.seed}"
+    folder = arguments.out / f"{job.way}-{job.seed}"
     words = ("--data", arguments.data, "--imgsz", arguments.imgsz, "--batch", arguments.batch, "--workers", 0)
     rest = ("--epochs", job.epochs, "--seed", job.seed, "--patience", job.epochs, "--out", folder, *job.options)
     seconds = timed(folder, command("train", *words, *rest))
@@ -86,7 +91,7 @@ def train(job: Job, arguments: argparse.Namespace) -> dict[str, float]:
 def spread(values: list[float]) -> str:
     """Return mean and standard deviation."""
     deviation = statistics.stdev(values) if len(values) > 1 else float("nan")
-    return f"{statistics.mean(values):.1f} ± {deviation:.1f}"
+    return f"{statistics.mean(values):.2f} ± {deviation:.2f}"
 
 
 def main() -> None:
@@ -137,10 +142,7 @@ def main() -> None:
                 str(arguments.out / f"backbone-{seed}" / "backbone.safetensors"),
             )
             fewer = max(1, arguments.epochs - round(seconds / epoch))
-            jobs += [
-                Job("pretrained", seed, fewer, options),
-                Job("pretrained, more", seed, arguments.epochs, options),
-            ]
+            jobs.append(Job("pretrained", seed, fewer, options))
         for job, figures in zip(jobs, pool.map(lambda job: train(job, arguments), jobs), strict=True):
             results.setdefault(job.way, []).append(figures)
     print(f"pretraining by {arguments.method}: {spread(pretraining)} s")

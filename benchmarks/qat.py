@@ -1,13 +1,13 @@
 """Quantization-aware training beside calibration alone, each with the same further time of training, several seeds.
 
-``python qat.py --data bccd/data.yaml --checkpoint best.safetensors --artifact best-int8 --out qat/bccd`` takes a checkpoint and
-the INT8 artifact that ``export --int8`` made of it, and
+``python qat.py --data bccd/data.yaml --checkpoint best.safetensors --artifact best-int8 --imgsz 320 --out qat/bccd``
+takes a checkpoint and the INT8 artifact that ``export --int8`` made of it, and
 
 - ``ptq``: trains on in float, and exports that as INT8 with the whole of calibration;
 - ``qat``: trains in the arithmetic of the artifact by ``yolo12edge qat``, and exports that.
 
-``ptq`` gets as many more epochs as its epochs are faster. Both end in the same export, guard and engine; the figures are
-the validation split's. What is in ``--out`` already is not done again.
+``ptq`` gets as many more epochs as its epochs are faster. Both end in the same export, guard and engine; the figures
+are the validation split's. What is in ``--out`` already is not done again.
 """
 
 from __future__ import annotations

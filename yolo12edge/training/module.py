@@ -122,6 +122,8 @@ class TrainingModule(L.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Bring the networks into the form in which they compute fastest, before gradients get theirs from it."""
+        if self.plan.config.strategy == "deepspeed":  # which lays weights in a row
+            return
         for network in (self.network, self.average.network):
             network.to(memory_format=memory_format(self.trainer.strategy.root_device))  # type: ignore[call-overload]
 

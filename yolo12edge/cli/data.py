@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ..reports.formats import plural
+
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
     from ..data.labels import Problem
@@ -69,7 +71,9 @@ def check(
         for problem in sorted(problems, key=lambda one: one.severity):
             out.print(plain(problem, "red" if problem.severity == "error" else "yellow"), soft_wrap=True)
         warnings = len(problems) - len(report.errors)
-        told = f"{dataset.path}: task {dataset.task}, {len(report.errors)} errors, {warnings} warnings"
+        told = (
+            f"{dataset.path}: task {dataset.task}, {plural(len(report.errors), 'error')}, {plural(warnings, 'warning')}"
+        )
         out.print(plain(told if full else f"{told}; --full looks for near copies, too"), soft_wrap=True)
         if report.errors:
             out.print(plain(f"Remedy: {report.remedy}"), soft_wrap=True)
@@ -157,7 +161,10 @@ def dedupe(
         for group in copies:
             _console.out.print(_console.plain(_group_line(group)), soft_wrap=True)
         leaks = sum(len(group.splits) > 1 for group in copies)
-        told = f"{len(redundant)} copies of other pictures in {len(copies)} groups, {leaks} of them in several splits"
+        told = (
+            f"{plural(len(redundant), 'copy', 'copies')} of other pictures in {plural(len(copies), 'group')}, "
+            f"{leaks} of them in several splits"
+        )
         _console.out.print(told, soft_wrap=True)
     if out is not None:
         gone = {(place.split, place.index) for place in redundant}
@@ -229,8 +236,8 @@ def split(
     largest = max(map(len, groups), default=0)
     smallest = 1 / folds if folds is not None else min(wanted.values())
     if largest > 1:
-        told = f"Copies stay together: {sum(len(g) > 1 for g in groups)} groups, the largest of {largest} pictures"
-        console.print(plain(told))
+        several = plural(sum(len(group) > 1 for group in groups), "group")
+        console.print(plain(f"Copies stay together: {several}, the largest of {largest} pictures"))
     if largest > max(1, smallest * sum(len(dataset.images(name)) for name in pool)):
         told = f"These are more than a split of {smallest:.0%} shall have; --exact or a smaller --distance parts them"
         console.print(plain(told, "yellow"), soft_wrap=True)

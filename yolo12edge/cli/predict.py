@@ -16,6 +16,7 @@ from rich.table import Table
 
 from ..errors import InputError
 from ..files import atomic_file
+from ..reports.formats import plural
 from ..thresholds import Thresholds
 from ._console import console, free_folder, out, progress
 from ._ensemble import EnsembleOption, TtaOption, open_models
@@ -131,7 +132,7 @@ def predict(
         console.print(f"Note: {note}", markup=False, soft_wrap=True)
     if result.errors:
         console.print(
-            f"[bold red]{len(result.errors)} of {_plural(len(media) + len(streams), 'source')} had a problem:[/]"
+            f"[bold red]{len(result.errors)} of {plural(len(media) + len(streams), 'source')} had a problem:[/]"
         )
         for _, message in result.errors:
             console.print(f"  {message}", style="red", markup=False, soft_wrap=True)
@@ -199,21 +200,17 @@ def _print_summary(
         for class_id, count in result.objects.most_common():
             table.add_row(escape(class_names[class_id]), str(count), str(result.seen_in[class_id]))
         out.print(table)
-    looked_at = [_plural(result.images, "image")] if result.images else []
+    looked_at = [plural(result.images, "image")] if result.images else []
     looked_at += [
-        _plural(count, noun) for count, noun in ((result.videos, "video"), (result.streams, "stream")) if count
+        plural(count, noun) for count, noun in ((result.videos, "video"), (result.streams, "stream")) if count
     ]
     if result.frames > result.images:
-        looked_at[-1] += f" ({_plural(result.frames - result.images, 'frame')})"
+        looked_at[-1] += f" ({plural(result.frames - result.images, 'frame')})"
     if looked_at:
-        out.print(f"{_plural(result.objects.total(), noun)} in {' and '.join(looked_at)}")
+        out.print(f"{plural(result.objects.total(), noun)} in {' and '.join(looked_at)}")
     if result.milliseconds["infer"]:
         times = {stage: median(result.milliseconds[stage]) for stage in STAGES}
         stages = ", ".join(f"{stage} {value:.1f}" for stage, value in times.items())
         out.print(f"Median ms a frame: {stages}; on {device}", markup=False, soft_wrap=True)
         extra = [name for name, there in (("predictions.json", save_json), ("labels/", save_txt)) if there]
         out.print(f"Results in {folder}{' with ' + ' and '.join(extra) if extra else ''}", markup=False, soft_wrap=True)
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
+from ..reports.formats import plural
 from ._console import console, progress
 from ._console import out as results
 
@@ -59,7 +60,9 @@ def pseudo_label(
     with progress("Looking for pictures of the dataset", len(pictures), unit="images") as steps:
         pictures, copies = without_known(pictures, dataset, progress=steps.update)
     for path, original in copies[:_SHOWN]:
-        console.print(f"left out: {path} shows what {original} does", markup=False, soft_wrap=True)
+        same = path.resolve() == Path(original).resolve()
+        why = "is in the dataset" if same else f"shows what {original} does"
+        console.print(f"left out: {path} {why}", markup=False, soft_wrap=True)
     if len(copies) > _SHOWN:
         console.print(f"… and {len(copies) - _SHOWN} more")
     if not pictures:
@@ -79,8 +82,8 @@ def pseudo_label(
     for class_id, count in written.objects.most_common():
         results.print(f"{dataset.class_names[class_id]}: {count}", markup=False)
     results.print(
-        f"{written.labelled} pictures labelled, {written.empty} without anything sure, {len(copies)} left out because "
-        f"the dataset holds them, {len(written.unread)} not read\nNext: yolo12edge train --data {written.data}",
+        f"{plural(written.labelled, 'picture')} labelled, {written.empty} without anything sure, {len(copies)} left out "
+        f"because the dataset holds them, {len(written.unread)} not read\nNext: yolo12edge train --data {written.data}",
         markup=False,
         soft_wrap=True,
     )

@@ -70,7 +70,8 @@ def qat(
             if value is None
         ]
         if checkpoint is None or start is None or data is None:
-            raise InputError(f"{', '.join(missing)} missing", remedy="give them, or --resume RUN")
+            is_or_are = "is" if len(missing) == 1 else "are"
+            raise InputError(f"{', '.join(missing)} {is_or_are} missing", remedy="add what is missing, or --resume RUN")
     elif checkpoint is not None or start is not None or data is not None or calibration is not None or out is not None:
         raise InputError("a resumed run has its own settings", remedy="give --resume RUN alone")
     from ..artifact import Artifact

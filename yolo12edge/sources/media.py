@@ -82,7 +82,7 @@ def _expand(source: str) -> list[Path]:
             raise InputError(
                 f"the folder {path} has no image or video",
                 expected=_suffixes(),
-                remedy="folders in it are not searched",
+                remedy="name the folders that hold them: folders in a folder are not searched",
             )
         return inside
     if path.is_file():  # also where the name has characters that mean something in a pattern

@@ -82,8 +82,9 @@ def pseudo_label(
     for class_id, count in written.objects.most_common():
         results.print(f"{dataset.class_names[class_id]}: {count}", markup=False)
     results.print(
-        f"{plural(written.labelled, 'picture')} labelled, {written.empty} without anything sure, {len(copies)} left out "
-        f"because the dataset holds them, {len(written.unread)} not read\nNext: yolo12edge train --data {written.data}",
+        f"{plural(written.labelled, 'picture')} labelled, {written.empty} without anything sure, "
+        f"{len(copies)} left out because the dataset holds them, {len(written.unread)} not read\n"
+        f"Next: yolo12edge train --data {written.data}",
         markup=False,
         soft_wrap=True,
     )

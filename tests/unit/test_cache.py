@@ -87,6 +87,8 @@ def test_memory_and_disk_are_guarded(samples: list[Sample], folder: Path, monkey
     monkeypatch.setattr(cache_module, "available_memory", lambda: 2 * needed)
     assert not pictures(samples, cache="auto").cached
     assert pictures(samples, cache="ram").cached
+    with pytest.raises(InputError, match="memory"):
+        pictures(samples, cache="ram", processes=2)
     monkeypatch.setattr(cache_module, "available_memory", lambda: needed)
     with pytest.raises(InputError, match="memory"):
         pictures(samples, cache="ram")

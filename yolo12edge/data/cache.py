@@ -28,7 +28,9 @@ DISK_SHARE = 0.9  # of the free space
 _LOOK_EVERY = 64  # pictures
 
 
-def kept_pictures(cache: Cache, read: Read, paths: Sequence[Path], *, needed: int, recipe: str) -> Read | None:
+def kept_pictures(
+    cache: Cache, read: Read, paths: Sequence[Path], *, needed: int, recipe: str, processes: int = 1
+) -> Read | None:
     """Keep pictures, and return what gives them; None where they are not kept.
 
     Args:
@@ -39,6 +41,7 @@ def kept_pictures(cache: Cache, read: Read, paths: Sequence[Path], *, needed: in
         needed: Bytes that they take, about.
         recipe: What ``read`` does to a picture; a picture on disk is found again by it and by its file's place, size
             and time of change.
+        processes: How many on this machine keep all of them, each in memory of its own.
 
     Raises:
         InputError: If a picture cannot be read, or memory or disk would not hold them.
@@ -47,6 +50,7 @@ def kept_pictures(cache: Cache, read: Read, paths: Sequence[Path], *, needed: in
         return _on_disk(read, paths, needed=needed, recipe=recipe)
     if cache not in ("auto", "ram", "none"):
         raise InputError(f"cache is {cache!r}", expected='"auto", "ram", "disk" or "none"')
+    needed *= processes
     available = available_memory()
     if cache == "none" or (cache == "auto" and needed > AUTO_SHARE * available):
         return None

@@ -55,6 +55,7 @@ class PictureDataset(Dataset[Item]):
         cache: Where the decoded, resized pictures are kept, as ``kept_pictures`` has it. They are decoded when the
             dataset is made, so that worker processes share one copy.
         close_mosaic_from: From this epoch on, pictures are neither tiled nor blended; None never.
+        processes: How many on this machine keep the same pictures, for a memory that all of them share.
 
     Raises:
         InputError: If there are no samples, an argument is out of range, a picture cannot be read, or
@@ -72,6 +73,7 @@ class PictureDataset(Dataset[Item]):
         seed: int = 0,
         cache: Cache = "auto",
         close_mosaic_from: int | None = None,
+        processes: int = 1,
     ) -> None:
         if not samples:
             raise InputError("there are no samples", expected="at least one picture")
@@ -98,6 +100,7 @@ class PictureDataset(Dataset[Item]):
             [sample.image for sample in self.samples],
             needed=int(len(self.samples) * image_size**2 * 3 * self._pipeline.share),
             recipe=f"{self._keep.__name__} {image_size}",
+            processes=processes,
         )
 
     @property

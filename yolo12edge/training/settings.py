@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 import yaml
@@ -35,16 +35,12 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not YAML: {error}") from error
     if not isinstance(given, dict):
         raise InputError(f"{path} holds no settings", expected="lines such as `epochs: 100`")
-    known = [field.name for field in fields(TrainConfig)]
     kinds = get_type_hints(TrainConfig)
+    _refuse_unknown(f"{path} sets", given, TrainConfig)
     settings = {}
     for key, value in given.items():
-        if key not in known:
-            near = get_close_matches(str(key), known, 1)
-            raise InputError(
-                f"{path} sets {key!r}, which a run does not have",
-                remedy=f"did you mean {near[0]!r}?" if near else f"the settings are {', '.join(known)}",
-            )
+        if isinstance(value, dict) and is_dataclass(kinds[key]):
+            _refuse_unknown(f"{path}: {key} sets", value, kinds[key])
         if (key == "augment" and isinstance(value, str)) or (key == "batch" and value == "auto"):
             settings[key] = value
             continue
@@ -52,5 +48,19 @@ def read_settings(path: Path) -> dict[str, Any]:
             # YAML takes 1e-3, which has no dot, for text.
             settings[key] = from_plain(value, kinds[key], strict=not isinstance(value, str))
         except msgspec.ValidationError as error:
-            raise InputError(f"{path}: {key}: {error}") from error
+            choices = get_args(kinds[key]) if get_origin(kinds[key]) is Literal else ()
+            expected = f"one of {', '.join(map(str, choices))}" if choices else ""
+            raise InputError(f"{path}: {key}: {error}", expected=expected) from error
     return settings
+
+
+def _refuse_unknown(what: str, given: dict[Any, Any], kind: Any) -> None:
+    """Refuse keys that a dataclass does not have."""
+    known = [field.name for field in fields(kind)]
+    for key in given:
+        if key not in known:
+            near = get_close_matches(str(key), known, 1)
+            raise InputError(
+                f"{what} {key!r}, which a run does not have",
+                remedy=f"did you mean {near[0]!r}?" if near else f"the settings are {', '.join(known)}",
+            )

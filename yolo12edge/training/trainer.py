@@ -187,7 +187,12 @@ def _run(
         share_norms(network)
     loss = make_objective(config, dataset, samples, network.config)
     module = TrainingModule(network, plan, loss, validating, frozen=frozen)
-    of_task: dict[str, Any] = {"task": dataset.task, "keypoints": dataset.keypoints, "seed": config.seed}
+    of_task: dict[str, Any] = {
+        "task": dataset.task,
+        "keypoints": dataset.keypoints,
+        "seed": config.seed,
+        "processes": place.devices,
+    }
     training = PictureDataset(
         samples,
         image_size=config.image_size,

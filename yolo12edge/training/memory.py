@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import gc
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,11 +15,11 @@ from .config import TrainConfig
 
 __all__ = ["BatchChoice", "choose_batch", "largest_batch", "out_of_memory"]
 
-_SHARE = 0.7  # of the free memory; the loss, workers and the optimizer need the rest
+_SHARE = 0.6  # of the free memory; gradients on their way, the loss, workers and the optimizer need the rest
 _LARGEST = 64  # the recipe is made for so many images per optimizer step
 _USUAL = 16  # what a run takes that would make few steps otherwise
 _ENOUGH_STEPS = 2_000
-_MEASURED = (2, 6)  # images of the two steps whose difference is measured
+_MEASURED = (2, 4)  # images of the two steps whose difference is measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,48 +113,31 @@ def _tensors(output: Any) -> list[Tensor]:
 
 
 def _bytes_per_image(network: YOLO12, side: int, config: TrainConfig) -> int:
+    """Return what one more image takes: of a GPU at the peak; of a CPU, whose allocator is silent, for gradients."""
     device = next(network.parameters()).device
-    peaks = []
-    for batch in _MEASURED:
-        with _peak(device) as peak:
-            _step(network, batch, side, config)
-        peaks.append(peak[0])
-    return max(0, peaks[1] - peaks[0]) // (_MEASURED[1] - _MEASURED[0])
+    measure = _peak_of_step if device.type == "cuda" else _kept_for_gradients
+    few, more = (measure(network, batch, side, config) for batch in _MEASURED)
+    return max(0, more - few) // (_MEASURED[1] - _MEASURED[0])
 
 
-@contextmanager
-def _peak(device: torch.device) -> Iterator[list[int]]:
-    """Yield a list that holds, after the block, the most bytes that were in use within it."""
-    found: list[int] = []
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        yield found
-        found.append(torch.cuda.max_memory_allocated(device))
-        return
-    gc.collect()
-    resettable = _forget_peak()
-    yield found
-    found.append(_resident_peak(resettable))
+def _peak_of_step(network: YOLO12, batch: int, side: int, config: TrainConfig) -> int:
+    torch.cuda.reset_peak_memory_stats()
+    _step(network, batch, side, config)
+    return int(torch.cuda.max_memory_allocated())
 
 
-def _forget_peak() -> bool:
-    """Let Linux start its record of the largest resident size anew; return whether it does."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-        return True
-    except OSError:
-        return False
+def _kept_for_gradients(network: YOLO12, batch: int, side: int, config: TrainConfig) -> int:
+    """Return the bytes of all that is kept from the way forward for the way back."""
+    kept: dict[int, int] = {}
 
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
 
-def _resident_peak(resettable: bool) -> int:
-    if resettable:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    import resource
-
-    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return largest if sys.platform == "darwin" else largest * 1024
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        _step(network, batch, side, config)
+    return sum(kept.values())
 
 
 def _free(device: str) -> int:

@@ -8,6 +8,7 @@ import runpy
 import shlex
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ import pytest
 from yolo12edge import Detections, Frame, Runtime
 from yolo12edge.adaptors import to_coco_results
 from yolo12edge.imaging import read_image, write_image
+from yolo12edge.masks import Masks
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 COMMANDS = re.findall(r"^\$ python examples/(\w+)\.py(.*)$", (EXAMPLES / "README.md").read_text(), re.M)
@@ -148,6 +150,21 @@ def test_zone_alert(script: Script, tiny_onnx: Any, videos: list[Path], tmp_path
     code, said, _ = script("zone_alert", tiny_onnx.path, videos[0], *zone, "--dwell", 5)
     assert (code, said) == (0, "0 alerts\n")
     assert script("zone_alert", tiny_onnx.path, videos[0], "--zone", 0, 0, 1)[0] == 2
+
+
+def test_severity_counts_no_pixel_twice(script: Script, tiny_onnx: Any, videos: list[Path], tmp_path: Path) -> None:
+    module = functions_of("severity")
+    boxes = np.array([[0, 0, 50, 50], [25, 0, 75, 50], [90, 90, 100, 100]], np.float32)
+    found = Detections(boxes, np.ones(3, np.float32), np.zeros(3, np.int64))
+    assert module.covered(found, (100, 100)).sum() == 75 * 50 + 100
+    masks = Masks((np.eye(10, dtype=bool),), np.array([[90, 0]], np.int32), (100, 100))
+    assert module.covered(replace(found[:1], mask=masks), (100, 100)).sum() == 10
+    grades = [module.grade(share, (0.1, 0.3)) for share in (0.0, 0.05, 0.1, 0.3, 1.0)]
+    assert grades == ["none", "mild", "moderate", "severe", "severe"]
+    code, said, warned = script("severity", tiny_onnx.path, videos[0], "--out", tmp_path, "--confidence", 0.9)
+    assert (code, "no medical device" in warned) == (0, True)
+    assert len(list(tmp_path.iterdir())) == said.count(" covered by ") > 0
+    assert script("severity", tiny_onnx.path, videos[0], "--moderate", 0.5)[0] == 2
 
 
 def test_dwell_time_is_forgiving_and_told_once() -> None:
@@ -317,6 +334,7 @@ def test_multi_camera_tells_of_every_exception(videos: list[Path]) -> None:
         ("moving_scene", ["street.txt", "--seconds", "0.5"], "cannot be written as a video"),
         ("moving_scene", ["street.mp4", "--size", "0"], "--size from"),
         ("zone_alert", ["missing", "{video}"], "does not exist"),
+        ("severity", ["missing", "{video}"], "does not exist"),
         ("traffic_groups", ["missing", "{video}"], "does not exist"),
         ("folder_batches", ["{model}", "missing"], "missing"),
         ("parallel_video", ["missing", "{video}"], "does not exist"),

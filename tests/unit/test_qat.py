@@ -144,7 +144,7 @@ def test_an_ordinary_run_is_not_gone_on_with(begun, tmp_path):
 
 def test_what_does_not_fit_is_refused_with_the_remedy(begun, tmp_path, checkpoint_maker, scene_frames):
     checkpoint, artifact, data = begun
-    with pytest.raises(InputError, match="CHECKPOINT, --from ARTIFACT missing"):
+    with pytest.raises(InputError, match="CHECKPOINT, --from ARTIFACT are missing"):
         command.qat(data=data)
     with pytest.raises(InputError, match="is not an INT8 artifact"):
         command.qat(checkpoint, start=artifact.parent / f"{checkpoint.stem}-fp32", data=data, out=tmp_path / "a")

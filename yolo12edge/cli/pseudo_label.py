@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 
 from ..reports.formats import plural
@@ -106,7 +105,7 @@ def _lines(entry: Seen, keypoints: KeypointSpec | None) -> list[str]:
     assert found is not None
     if found.keypoints is not None and keypoints is not None and keypoints.dimensions == 3:
         points = found.keypoints.copy()
-        points[..., 2] = np.where(points[..., 2] >= 0.5, 2, 0)
+        points[..., 2] = 2 * (points[..., 2] >= 0.5)
         found = replace(found, keypoints=points)
     height, width = entry.image_hw
     return [line.rsplit(" ", 1)[0] + "\n" for line in label_lines(found, (height, width), keypoints)]

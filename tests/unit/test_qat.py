@@ -148,6 +148,12 @@ def test_what_does_not_fit_is_refused_with_the_remedy(begun, tmp_path, checkpoin
         command.qat(data=data)
     with pytest.raises(InputError, match="is not an INT8 artifact"):
         command.qat(checkpoint, start=artifact.parent / f"{checkpoint.stem}-fp32", data=data, out=tmp_path / "a")
+    held = tmp_path / "held"
+    held.mkdir()
+    (held / "best.safetensors").touch()
+    with pytest.raises(InputError, match="holds another run"):
+        command.qat(checkpoint, start=artifact, data=data, out=held)
+    assert [path.name for path in held.iterdir()] == ["best.safetensors"]
     other = checkpoint_maker(tmp_path / "other.safetensors", [255 - frame for frame in scene_frames])
     with pytest.raises(InputError, match="made of another checkpoint"):
         command.qat(other, start=artifact, data=data, out=tmp_path / "b")

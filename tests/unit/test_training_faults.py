@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from yolo12edge.data.scenes import generate_scenes
 from yolo12edge.errors import TrainingError
 from yolo12edge.training import TrainConfig, memory, resume, train
 from yolo12edge.training import module as module_of_training
+from yolo12edge.training.trainer import TERMINATED, interruptible
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")
 
@@ -168,6 +170,7 @@ def test_signal_to_end_is_obeyed_in_order(config: TrainConfig, whole: Path) -> N
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from types import SimpleNamespace
 import lightning
 from yolo12edge.training import resume
 
@@ -241,3 +244,12 @@ def test_sides_vary_by_step_alone(base: TrainConfig, whole: Path, monkeypatch: p
     train(replace(base, out=whole.parent / "again", epochs=4))
     assert set(seen) == {64, 96}
     assert seen[:6] != seen[6:]
+
+
+def test_loaders_that_are_told_to_end_first_end_the_run_in_order() -> None:
+    trainer = SimpleNamespace(interrupted=False)
+    with pytest.raises(SystemExit) as ended, interruptible(trainer):  # type: ignore[arg-type]
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Terminated. ")
+    assert ended.value.code == TERMINATED
+    with pytest.raises(RuntimeError, match="other"), interruptible(trainer):  # type: ignore[arg-type]
+        raise RuntimeError("other")

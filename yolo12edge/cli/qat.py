@@ -91,6 +91,7 @@ def qat(
         assert start is not None
         assert data is not None
         folder = free_folder(Path("runs/qat")) if out is None else out
+        RunFiles(folder).check_free()  # before calibration writes there
         meta = read_metadata(checkpoint)
         artifact = Artifact.load(start)
         config = TrainConfig(

@@ -85,6 +85,19 @@ class RunFiles:
                 unfinished.unlink(missing_ok=True)
         self.state.with_suffix(".partial").unlink(missing_ok=True)
 
+    def check_free(self) -> None:
+        """Refuse a directory with anything in it that a new run would replace.
+
+        Raises:
+            InputError: If there is.
+        """
+        held = [path for path in (self.config, self.state, self.best, self.last, self.results) if path.exists()]
+        if held:
+            raise InputError(
+                f"{self.root} holds another run or a file that this one would replace: {held[0].name}",
+                remedy=f"choose another directory, or continue that run with --resume {self.root}",
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class EpochRecord:

@@ -39,6 +39,7 @@ from .validation import Validation
 __all__ = ["TrainResult", "auto_batch", "resume", "train"]
 
 TERMINATED = 128 + signal.SIGTERM
+_LOADER_ENDED = "killed by signal: Terminated"
 """Exit status of a run that the system ended."""
 _LIGHTNING_PRECISION = {"fp32": "32-true", "fp16": "16-mixed", "bf16": "bf16-mixed"}
 
@@ -91,20 +92,11 @@ def train(
     config, place = placed(config)
     files = RunFiles(config.out)
     if place.rank == 0:  # the others write nothing
-        _check_free(files)
+        files.check_free()
     # Absolute, so that the run can be resumed from anywhere.
     weights, teacher = (path and path.absolute() for path in (config.weights, config.teacher))
     config = replace(config, data=config.data.absolute(), weights=weights, teacher=teacher)
     return _run(config, place, files, None, form, on_start, on_step, on_epoch)
-
-
-def _check_free(files: RunFiles) -> None:
-    held = [path for path in (files.config, files.state, files.best, files.last, files.results) if path.exists()]
-    if held:
-        raise InputError(
-            f"{files.root} holds another run or a file that this one would replace: {held[0].name}",
-            remedy=f"choose another directory, or continue that run with --resume {files.root}",
-        )
 
 
 def _make_folder(files: RunFiles) -> None:
@@ -352,6 +344,10 @@ def interruptible(trainer: L.Trainer) -> Iterator[None]:
         if error.code == TERMINATED or not trainer.interrupted:
             raise
         raise KeyboardInterrupt from error
+    except RuntimeError as error:  # the system told the loaders, too, and they were faster
+        if _LOADER_ENDED not in str(error):
+            raise
+        raise SystemExit(TERMINATED) from error
     finally:
         if main:
             signal.signal(signal.SIGINT, handler)

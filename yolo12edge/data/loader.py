@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -38,6 +38,7 @@ __all__ = [
     "collate",
     "train_loader",
     "val_loader",
+    "worker_options",
 ]
 
 
@@ -266,14 +267,21 @@ def _loader(
         dataset,
         batch_size=batch_size,
         sampler=sampler,
-        num_workers=workers,
         collate_fn=collate,
         pin_memory=pin,
-        persistent_workers=workers > 0,
-        worker_init_fn=_single_threaded,
-        # Forked workers share the cached pictures; other start methods would copy them to each worker.
-        multiprocessing_context="fork" if workers > 0 and sys.platform == "linux" else None,
+        **worker_options(workers),
     )
+
+
+def worker_options(workers: int) -> dict[str, Any]:
+    """Return what a ``DataLoader`` of so many worker processes is made with; 0 loads in this process."""
+    return {
+        "num_workers": workers,
+        "persistent_workers": workers > 0,
+        "worker_init_fn": _single_threaded,
+        # Forked workers share the cached pictures; other start methods would copy them to each worker.
+        "multiprocessing_context": "fork" if workers > 0 and sys.platform == "linux" else None,
+    }
 
 
 def _single_threaded(worker: int) -> None:

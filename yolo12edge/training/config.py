@@ -5,23 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import msgspec
 
 from ..data.augment import Augmentation, default_augmentation
+from ..data.cache import Cache
 from ..errors import InputError
 from ..manifest import TASKS, Task
 from ..nn.config import SCALES, VARIANTS
 from .losses.common import LossGains
 
-__all__ = ["CONFIG_NAME", "TrainConfig", "from_plain"]
+__all__ = ["CONFIG_NAME", "TrainConfig", "from_json", "from_plain", "json_of"]
 
 CONFIG_NAME = "config.json"
 
+Config = TypeVar("Config")
+
 Optimizer = Literal["auto", "adamw", "sgd", "adam", "lamb"]
 Schedule = Literal["linear", "cosine", "one-cycle", "cyclical", "step", "exponential", "plateau"]
-Cache = Literal["auto", "ram", "disk", "none"]
 RISING = ("one-cycle", "cyclical")
 """Schedules whose learning rate rises by itself before it falls."""
 
@@ -241,7 +243,7 @@ class TrainConfig:
 
     def to_json(self) -> bytes:
         """Return the configuration as indented JSON."""
-        return msgspec.json.format(msgspec.json.encode(self, enc_hook=_encode), indent=2) + b"\n"
+        return json_of(self)
 
     @classmethod
     def of_run(cls, root: Path) -> TrainConfig:
@@ -254,7 +256,7 @@ class TrainConfig:
         if not file.is_file():
             raise InputError(f"{root} is not a training run", expected=f"a directory with {CONFIG_NAME}")
         try:
-            return msgspec.json.decode(file.read_bytes(), type=cls, dec_hook=_decode)
+            return from_json(file.read_bytes(), cls)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InputError(f"{file} is not a training configuration: {error}", remedy="start a new run") from error
 
@@ -262,6 +264,16 @@ class TrainConfig:
 def from_plain(value: Any, kind: Any, *, strict: bool = True) -> Any:
     """Make a value of a type from what JSON and YAML have; see ``msgspec.convert``."""
     return msgspec.convert(value, kind, strict=strict, dec_hook=_decode)
+
+
+def json_of(config: Any) -> bytes:
+    """Return a configuration of a run, paths included, as indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(config, enc_hook=_encode), indent=2) + b"\n"
+
+
+def from_json(content: bytes, kind: type[Config]) -> Config:
+    """Read what ``json_of`` gave; see ``msgspec.json.decode`` for what it raises."""
+    return msgspec.json.decode(content, type=kind, dec_hook=_decode)
 
 
 def _encode(value: Any) -> Any:

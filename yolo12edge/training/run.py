@@ -6,7 +6,7 @@ import csv
 import errno
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from ..nn import YOLO12
 from .config import CONFIG_NAME
 from .module import TrainingModule
 
-__all__ = ["NO_ROOM", "EpochRecord", "RunFiles", "RunWriter", "go_on", "no_room"]
+__all__ = ["NO_ROOM", "EpochRecord", "RunFiles", "RunWriter", "go_on", "no_room", "refuse_held"]
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """Numbers of the errors of the system that mean a full disk."""
@@ -91,12 +91,21 @@ class RunFiles:
         Raises:
             InputError: If there is.
         """
-        held = [path for path in (self.config, self.state, self.best, self.last, self.results) if path.exists()]
-        if held:
-            raise InputError(
-                f"{self.root} holds another run or a file that this one would replace: {held[0].name}",
-                remedy=f"choose another directory, or continue that run with --resume {self.root}",
-            )
+        refuse_held(self.root, (self.config, self.state, self.best, self.last, self.results))
+
+
+def refuse_held(root: Path, files: Sequence[Path]) -> None:
+    """Refuse the directory of a new run if one of the files that it would write is there.
+
+    Raises:
+        InputError: If so.
+    """
+    held = [path for path in files if path.exists()]
+    if held:
+        raise InputError(
+            f"{root} holds another run or a file that this one would replace: {held[0].name}",
+            remedy=f"choose another directory, or continue that run with --resume {root}",
+        )
 
 
 @dataclass(frozen=True, slots=True)

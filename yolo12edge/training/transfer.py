@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor, nn
 
-from ..checkpoint import Checkpoint
+from ..checkpoint import Checkpoint, CheckpointMeta
 from ..data.dataset import Dataset
 from ..errors import CheckpointError, InputError
 from ..nn import YOLO12, ModelConfig, build_model
 from ..nn.model import BACKBONE_LAYERS
 from .config import TrainConfig
 
-__all__ = ["Transfer", "freeze", "make_network", "transfer_weights"]
+if TYPE_CHECKING:
+    from .pretraining import PretrainConfig
+
+__all__ = ["Transfer", "freeze", "make_network", "refuse_other_network", "transfer_weights"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +68,26 @@ def make_network(config: TrainConfig, dataset: Dataset, origin: Checkpoint | Non
     if origin is None:
         return build_model(made), None
     meta = origin.meta
+    refuse_other_network(meta, config)
+    start = origin.config()
+    network = build_model(
+        replace(made, mlp_ratio=start.mlp_ratio, residual=start.residual, areas=start.areas, bn_eps=start.bn_eps)
+    )
+    return network, transfer_weights(network, origin.tensors, (meta.class_names, dataset.class_names))
+
+
+def refuse_other_network(meta: CheckpointMeta, config: TrainConfig | PretrainConfig) -> None:
+    """Refuse to start a run from weights of another network.
+
+    Raises:
+        CheckpointError: If the checkpoint is of another scale or variant.
+    """
     if (meta.scale, meta.variant) != (config.scale, config.variant):
         raise CheckpointError(
             f"{config.weights} holds YOLO12{meta.scale} {meta.variant}",
             expected=f"YOLO12{config.scale} {config.variant}, as the run asks for",
             remedy=f"pass --model {meta.scale} --variant {meta.variant}, or other weights",
         )
-    start = origin.config()
-    network = build_model(
-        replace(made, mlp_ratio=start.mlp_ratio, residual=start.residual, areas=start.areas, bn_eps=start.bn_eps)
-    )
-    return network, transfer_weights(network, origin.tensors, (meta.class_names, dataset.class_names))
 
 
 def transfer_weights(

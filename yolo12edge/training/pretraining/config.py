@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import msgspec
 
 from ...errors import InputError
 from ...nn.config import SCALES, VARIANTS
+from ..config import from_json, json_of
 
 __all__ = ["Method", "PretrainConfig"]
 
@@ -81,7 +82,7 @@ class PretrainConfig:
 
     def to_json(self) -> bytes:
         """Return the configuration as indented JSON."""
-        return msgspec.json.format(msgspec.json.encode(self, enc_hook=_encode), indent=2) + b"\n"
+        return json_of(self)
 
     @classmethod
     def read(cls, file: Path) -> PretrainConfig:
@@ -91,7 +92,7 @@ class PretrainConfig:
             InputError: If the file is missing, damaged, or of another kind of run.
         """
         try:
-            return msgspec.json.decode(file.read_bytes(), type=cls, dec_hook=_decode)
+            return from_json(file.read_bytes(), cls)
         except OSError as error:
             raise InputError(
                 f"{file.parent} is not a pretraining run", expected=f"a directory with {file.name}"
@@ -101,15 +102,3 @@ class PretrainConfig:
                 f"{file} is not the configuration of a pretraining run: {error}",
                 remedy="runs of `train` go on with `train --resume`; otherwise start a new run",
             ) from error
-
-
-def _encode(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    raise NotImplementedError(type(value).__name__)
-
-
-def _decode(kind: type, value: Any) -> Any:
-    if kind is Path and isinstance(value, str):
-        return Path(value)
-    raise NotImplementedError(kind.__name__)

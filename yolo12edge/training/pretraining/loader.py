@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ...data.loader import EpochSampler
+from ...data.loader import EpochSampler, worker_options
 from ...imaging.draw import evenly
 from ...imaging.images import read_image
 from ..module import images_to_float
@@ -66,11 +65,8 @@ def view_loader(dataset: ViewDataset, *, batch: int, workers: int, pin: bool) ->
         batch_size=batch,
         sampler=EpochSampler(len(dataset), batch_size=batch, shuffle=True, seed=dataset.seed),
         drop_last=True,
-        num_workers=workers,
         pin_memory=pin,
-        persistent_workers=workers > 0,
-        worker_init_fn=_single_threaded,
-        multiprocessing_context="fork" if workers > 0 and sys.platform == "linux" else None,
+        **worker_options(workers),
     )
 
 
@@ -85,8 +81,3 @@ def plain_batches(paths: Sequence[Path], *, image_size: int, batch: int, device:
 def read_rgb(path: Path) -> Image:
     """Read a picture as uint8 (H, W, 3), RGB."""
     return np.asarray(cv2.cvtColor(read_image(path), cv2.COLOR_BGR2RGB), np.uint8)
-
-
-def _single_threaded(worker: int) -> None:
-    """Keep OpenCV from starting a thread pool in each worker."""
-    cv2.setNumThreads(0)

@@ -11,13 +11,15 @@ import numpy as np
 import torch
 
 from ...checkpoint import Checkpoint
-from ...errors import CheckpointError, DatasetError, InputError
+from ...errors import DatasetError, InputError
 from ...files import atomic_file
 from ...imaging.draw import evenly, label_grid
 from ...imaging.images import write_image
 from ...nn import ModelConfig
 from ..config import TrainConfig
+from ..run import refuse_held
 from ..trainer import choose_device, interruptible, quiet_lightning
+from ..transfer import refuse_other_network
 from .backbone import Backbone, fit_batch_norms, load_backbone
 from .config import PretrainConfig
 from .files import PretrainFiles, PretrainRecord, PretrainWriter
@@ -71,12 +73,7 @@ def pretrain(
         BackendError: If the device or precision is not to be had.
     """
     files = PretrainFiles(config.out)
-    held = [path for path in (files.config, files.state, files.backbone, files.results) if path.exists()]
-    if held:
-        raise InputError(
-            f"{config.out} holds another run or a file that this one would replace: {held[0].name}",
-            remedy=f"choose another directory, or continue that run with --resume {config.out}",
-        )
+    refuse_held(files.root, (files.config, files.state, files.backbone, files.results))
     # Absolute, so that the run can be resumed from anywhere.
     config = replace(
         config,
@@ -126,12 +123,7 @@ def start_backbone(config: PretrainConfig) -> tuple[Backbone, str | None]:
         return Backbone(ModelConfig(scale=config.scale, variant=config.variant, num_classes=1)), None
     checkpoint = Checkpoint.load(config.weights)
     meta = checkpoint.meta
-    if (meta.scale, meta.variant) != (config.scale, config.variant):
-        raise CheckpointError(
-            f"{config.weights} holds YOLO12{meta.scale} {meta.variant}",
-            expected=f"YOLO12{config.scale} {config.variant}, as the run asks for",
-            remedy=f"pass --model {meta.scale} --variant {meta.variant}, or other weights",
-        )
+    refuse_other_network(meta, config)
     return load_backbone(checkpoint), meta.weights_license
 
 

@@ -21,15 +21,9 @@ from pathlib import Path
 
 import yaml
 from commands import run_command
-from training_arms import command, environment, spread, timed
+from training_arms import command, environment, epoch_seconds, results_of, spread, timed
 
 LR = 1e-4  # that of `yolo12edge qat`
-
-
-def epoch_seconds(folder: Path) -> float:
-    """Return what an epoch of a run took."""
-    with (folder / "results.csv").open(newline="") as file:
-        return statistics.median(float(row["seconds"]) for row in csv.DictReader(file))
 
 
 def train_on(arguments: argparse.Namespace, folder: Path, *, epochs: int, seed: int) -> None:
@@ -87,7 +81,7 @@ def main() -> None:
         if seed == 0:
             probe = arguments.out / "probe"
             train_on(arguments, probe, epochs=2, seed=seed)
-            more = round(arguments.epochs * max(1.0, epoch_seconds(folder) / epoch_seconds(probe)))
+            more = round(arguments.epochs * max(1.0, epoch_seconds(results_of(folder)) / epoch_seconds(results_of(probe))))
         folder = arguments.out / f"ptq-{seed}"
         train_on(arguments, folder, epochs=more, seed=seed)
         rows["ptq"].append(export(arguments, folder))

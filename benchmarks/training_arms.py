@@ -2,10 +2,9 @@
 
 ``python training_arms.py --data bccd/data.yaml --imgsz 224 --epochs 80 --out arms/bccd`` trains YOLO12n
 
-- ``none``: without augmentation;
-- ``base``: with the preset ``base``;
-- ``pretrained``: with ``base``, from a backbone that was pretrained on pictures without labels: the same, or others.
-  What the pretraining takes is taken off the epochs, so that all ways have the same time.
+- with each ``--augment``, a preset or a file: ``none``, that is not at all, and ``base``, unless told otherwise;
+- ``pretrained``: with the last of them, from a backbone that was pretrained on pictures without labels: the same, or
+  others. What the pretraining takes is taken off the epochs, so that all ways have the same time.
 
 A run is one thread; ``--jobs`` run at a time. What is in ``--out`` already is not done again: an interrupted call goes
 on. The figure is that of the last epoch's averaged weights, so that nothing is chosen by the pictures that are scored.
@@ -74,18 +73,27 @@ def timed(folder: Path, words: list[str], *, resume: str = "train") -> float:
     return float(json.loads(done.read_text())["seconds"])
 
 
+def results_of(folder: Path) -> list[dict[str, str]]:
+    """Return what the epochs of a run gave."""
+    with (folder / "results.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def epoch_seconds(rows: list[dict[str, str]]) -> float:
+    """Return what an epoch took, whatever else the machine did for a while."""
+    return statistics.median(float(row["seconds"]) for row in rows)
+
+
 def train(job: Job, arguments: argparse.Namespace) -> dict[str, float]:
     """Train, and return the figures of the last epoch."""
     folder = arguments.out / f"{job.way}-{job.seed}"
     words = ("--data", arguments.data, "--imgsz", arguments.imgsz, "--batch", arguments.batch, "--workers", 0)
     rest = ("--epochs", job.epochs, "--seed", job.seed, "--patience", job.epochs, "--out", folder, *job.options)
     seconds = timed(folder, command("train", *words, *rest))
-    with (folder / "results.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    epoch_seconds = statistics.median(float(row["seconds"]) for row in rows)
+    rows = results_of(folder)
     last = {name: 100 * float(rows[-1][f"val/{name}"]) for name in FIGURES}
     best = {f"best {name}": max(100 * float(row[f"val/{name}"]) for row in rows) for name in FIGURES}
-    return {**last, **best, "seconds": seconds, "epoch": epoch_seconds, "epochs": len(rows)}
+    return {**last, **best, "seconds": seconds, "epoch": epoch_seconds(rows), "epochs": len(rows)}
 
 
 def spread(values: list[float]) -> str:
@@ -104,6 +112,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--augment", nargs="+", default=["none", "base"])
     parser.add_argument("--method", default="simclr")
     parser.add_argument("--pictures", type=Path, help="Folder to pretrain on; the dataset's own without it.")
     parser.add_argument("--pretraining-epochs", type=int, default=40)
@@ -124,20 +133,25 @@ def main() -> None:
             0,
         )
         rest = ("--epochs", arguments.pretraining_epochs, "--batch", 32, "--seed", seed, "--out", folder)
-        return timed(folder, command("pretrain", *words, *rest))
+        timed(folder, command("pretrain", *words, *rest), resume="pretrain")
+        return arguments.pretraining_epochs * epoch_seconds(results_of(folder))
 
     results: dict[str, list[dict[str, float]]] = {}
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        jobs = [Job(way, seed, arguments.epochs, ("--augment", way)) for seed in seeds for way in ("none", "base")]
+        jobs = [
+            Job(Path(augment).stem, seed, arguments.epochs, ("--augment", augment))
+            for seed in seeds
+            for augment in arguments.augment
+        ]
         for job, figures in zip(jobs, pool.map(lambda job: train(job, arguments), jobs), strict=True):
             results.setdefault(job.way, []).append(figures)
         pretraining = list(pool.map(pretrain, seeds))
-        epoch = statistics.median(figures["epoch"] for figures in results["base"])
+        epoch = statistics.median(figures["epoch"] for figures in results[jobs[-1].way])
         jobs = []
         for seed, seconds in zip(seeds, pretraining, strict=True):
             options = (
                 "--augment",
-                "base",
+                arguments.augment[-1],
                 "--weights",
                 str(arguments.out / f"backbone-{seed}" / "backbone.safetensors"),
             )

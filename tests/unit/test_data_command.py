@@ -196,8 +196,8 @@ def test_convert_and_preview(tmp_path: Path) -> None:
     data = make_dataset("segment", tmp_path / "a", images=4)
     run("convert", data, tmp_path / "coco", "--to", "coco")
     assert read_dataset(tmp_path / "coco").task == "segment"
-    run("preview", tmp_path / "coco", tmp_path / "p.png", "--size", 64)
+    run("preview", tmp_path / "coco", tmp_path / "p.png", "--imgsz", 64)
     drawn = read_image(tmp_path / "p.png")
-    run("preview", tmp_path / "coco", tmp_path / "q.png", "--size", 64, "--augment", "none")
+    run("preview", tmp_path / "coco", tmp_path / "q.png", "--imgsz", 64, "--augment", "none")
     assert drawn.shape == read_image(tmp_path / "q.png").shape
     assert np.abs(drawn.astype(int) - read_image(tmp_path / "q.png")).mean() > 1

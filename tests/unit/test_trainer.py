@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from yolo12edge.checkpoint import Checkpoint
+from yolo12edge.data.dataset import read_dataset
 from yolo12edge.data.scenes import CLASS_NAMES, generate_scenes
 from yolo12edge.errors import BackendError, CheckpointError, DatasetError, InputError
 from yolo12edge.training import EpochRecord, TrainConfig, resume, train
-from yolo12edge.training.trainer import choose_device
+from yolo12edge.training.trainer import check_start, choose_device
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:lightning")
 
@@ -86,6 +87,9 @@ def test_run_that_gets_no_better_stops_but_not_before_it_found_anything(
     monkeypatch.setattr("yolo12edge.training.validation.Validation.score", lambda _: measured)
     result = train(replace(config, epochs=3, patience=1))
     assert (result.stalled, result.best_epoch, result.epochs) == (stalled, best, epochs)
+    assert not result.had_ended
+    again = resume(result.files.root)  # there is nothing left to do
+    assert (again.had_ended, again.stalled, again.best_epoch, again.epochs) == (True, stalled, best, epochs)
 
 
 def test_gradients_are_clipped(config: TrainConfig) -> None:
@@ -155,6 +159,24 @@ def test_device_and_precision_are_had_or_refused(config: TrainConfig) -> None:
     if not torch.cuda.is_available():
         with pytest.raises(BackendError, match="cuda"):
             train(replace(config, device="cuda"))
+
+
+def test_what_a_run_cannot_start_with_is_refused_before_its_pictures_are_looked_at(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    checkpoint = train(replace(config, epochs=1)).files.last
+    dataset = read_dataset(config.data)
+    fresh = replace(config, out=tmp_path / "fresh")
+    check_start(replace(fresh, weights=checkpoint, teacher=checkpoint), dataset)
+    check_start(replace(fresh, scale="s", teacher=checkpoint), dataset)  # a teacher may be of any scale
+    with pytest.raises(CheckpointError, match="YOLO12n"):
+        check_start(replace(fresh, scale="s", weights=checkpoint), dataset)
+    with pytest.raises(CheckpointError, match="teacher's classes"):
+        check_start(replace(fresh, teacher=checkpoint), replace(dataset, class_names=("other",)))
+    with pytest.raises(InputError, match="holds another run"):
+        check_start(config, dataset)
+    with pytest.raises(BackendError, match="fp16"):
+        check_start(replace(fresh, precision="fp16"), dataset)
 
 
 def test_nothing_to_resume_is_said(tmp_path: Path, config: TrainConfig) -> None:

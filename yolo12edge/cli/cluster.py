@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ..reports.formats import plural
 from ._console import console, progress
 from ._console import out as results
 
@@ -116,7 +117,7 @@ def find_pictures(source: Sequence[str]) -> list[Path]:
     if not pictures:
         raise InputError("there are videos only", expected="images", remedy="take frames out of the videos first")
     if videos := len(media) - len(pictures):
-        console.print(f"{videos} videos are left out: only images are looked at", style="yellow")
+        console.print(f"{plural(videos, 'video')} left out: only images are looked at", style="yellow")
     return pictures
 
 

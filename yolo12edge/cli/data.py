@@ -279,7 +279,7 @@ def preview(
     out: Annotated[Path, typer.Argument(help="The picture to write, .png or .jpg.")],
     *,
     augment: Annotated[str, typer.Option(help="A preset, or a YAML file of one's own.")] = "base",
-    size: Annotated[int, typer.Option(min=32, max=2048, help="Side of the training pictures, pixels.")] = 640,
+    imgsz: Annotated[int, typer.Option(min=32, max=2048, help="Side of the training pictures, pixels.")] = 640,
     seed: Annotated[int, _SEED] = 0,
     task: Annotated[_TASKS | None, _TASK] = None,
 ) -> None:
@@ -290,7 +290,7 @@ def preview(
 
     dataset = _read(data, task)
     augmentation = load_augmentation(augment, task=dataset.task)
-    draw_augmented(dataset, augmentation, out, image_size=size, seed=seed)
+    draw_augmented(dataset, augmentation, out, image_size=imgsz, seed=seed)
     console.print(plain(f"Written: {out}"), soft_wrap=True)
 
 

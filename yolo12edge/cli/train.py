@@ -104,6 +104,7 @@ def train(
     from ..training import resume as resume_run
     from ..training import train as start_run
     from ..training.processes import Place
+    from ..training.trainer import check_start
 
     place = Place.given()
     if place is not None and place.processes > 1 and resume is None and out is None:
@@ -136,6 +137,8 @@ def train(
     if place is not None and place.rank > 0:  # the first process checks, shows and measures
         _ = start_run(made) if resume is None else resume_run(resume)
         return
+    if resume is None:
+        check_start(made, dataset)
     check_labels(dataset)
     try:
         with RunDisplay(made) as display:
@@ -148,7 +151,9 @@ def train(
         if RunFiles(root).config.is_file():
             console.print(f"Interrupted. Go on with: yolo12edge train --resume {root}", markup=False, soft_wrap=True)
         raise
-    if result.stalled:
+    if result.had_ended:
+        console.print(f"The run had ended after {result.epochs} epochs: there was nothing left to train.")
+    elif result.stalled:
         console.print(f"Stopped early: no better result in {made.patience} epochs.")
     _finish(result, dataset)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..checkpoint import Checkpoint
+from ..checkpoint import Checkpoint, CheckpointMeta
 from ..data.loader import Batch
 from ..errors import CheckpointError
 from ..manifest import Task
@@ -26,7 +26,7 @@ from .losses.common import in_full_precision
 from .losses.detect import bins_like
 from .losses.entropy import binary_entropy
 
-__all__ = ["IMITATIONS", "Taught", "load_teacher"]
+__all__ = ["IMITATIONS", "Taught", "check_teacher", "load_teacher"]
 
 _BIN_TEMPERATURE = 10.0
 _CLASS_TEMPERATURE = 4.0
@@ -84,7 +84,12 @@ def load_teacher(checkpoint: Checkpoint, config: ModelConfig, class_names: Seque
     Raises:
         CheckpointError: If task, classes or keypoints of the two differ.
     """
-    meta = checkpoint.meta
+    check_teacher(checkpoint.meta, config, class_names)
+    return checkpoint.model(), [checkpoint.meta.class_names.index(name) for name in class_names]
+
+
+def check_teacher(meta: CheckpointMeta, config: ModelConfig, class_names: Sequence[str]) -> None:
+    """Refuse a teacher that does not fit; see ``load_teacher``."""
     facts = {
         "task": (meta.task, config.task),
         "classes": (sorted(meta.class_names), sorted(class_names)),
@@ -98,7 +103,6 @@ def load_teacher(checkpoint: Checkpoint, config: ModelConfig, class_names: Seque
                 expected=f"those of the network that it teaches: {_brief(mine)}",
                 remedy="train the teacher on the same dataset first",
             )
-    return checkpoint.model(), [meta.class_names.index(name) for name in class_names]
 
 
 def imitate_boxes(pupil: HeadOutput, teacher: HeadOutput, settings: LossSettings) -> Tensor:

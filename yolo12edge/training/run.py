@@ -156,8 +156,13 @@ class RunWriter(L.Callback):
         self.best_fitness = -1.0
         self.best_epoch = 0
         self.rows: list[dict[str, float]] = []
-        self.stalled = False
+        self.wrote = False
         self._began = time.monotonic()
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the newest epoch is so far from the best that the run ends."""
+        return len(self.rows) - self.best_epoch >= self.patience
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs of this."""
@@ -168,6 +173,10 @@ class RunWriter(L.Callback):
         self.best_fitness = state_dict["best_fitness"]
         self.best_epoch = state_dict["best_epoch"]
         self.rows = state_dict["rows"]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Train no more in a run that had stalled when it was resumed."""
+        trainer.should_stop = trainer.should_stop or self.stalled
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Start the clock."""
@@ -206,9 +215,9 @@ class RunWriter(L.Callback):
         # The first two are what the task is known by: AP and AP50, top-1 and top-5.
         summary = {"epoch": epoch, **{f"val_{name}": finite(columns[name]) for name in list(columns)[:2]}}
         temporary = self.files.state.with_suffix(".partial")
+        checkpoint = self._checkpoint(pl_module.average.network, summary) if trainer.is_global_zero else None
         try:
-            if trainer.is_global_zero:
-                checkpoint = self._checkpoint(pl_module.average.network, summary)
+            if checkpoint is not None:
                 if best:
                     checkpoint.save(self.files.best)
                 checkpoint.save(self.files.last)
@@ -223,8 +232,8 @@ class RunWriter(L.Callback):
             if trainer.is_global_zero:
                 temporary.unlink(missing_ok=True)
             raise no_room(self.files, str(error)) from error
-        if epoch - self.best_epoch >= self.patience:
-            self.stalled = trainer.should_stop = True
+        self.wrote = True
+        trainer.should_stop = trainer.should_stop or self.stalled
         if self.on_epoch is not None and trainer.is_global_zero:
             self.on_epoch(EpochRecord(epoch, values, metrics.figures(), best))
 
@@ -251,7 +260,7 @@ def no_room(files: RunFiles, why: str) -> TrainingError:
     """Return the error for a file of a run that could not be written."""
     return TrainingError(
         f"the files of this epoch could not be written to {files.root}: {why}; those of the epochs before are whole",
-        remedy=f"make room there; {go_on(files)}",
+        remedy=f"see that there is room and that it can be written; {go_on(files)}",
     )
 
 

@@ -22,6 +22,7 @@ from ..data.loader import EpochSampler, PictureDataset, train_loader, val_loader
 from ..errors import BackendError, DatasetError, InputError
 from ..files import atomic_file
 from .config import TrainConfig
+from .distillation import check_teacher
 from .faults import explained
 from .memory import BatchChoice, choose_batch
 from .module import TrainingModule
@@ -33,14 +34,14 @@ from .run import EpochRecord, RunFiles, RunWriter
 from .samples import draw_training_samples
 from .sharding import check_sharding
 from .shared_norm import share_norms
-from .transfer import Transfer, freeze, make_network
+from .transfer import Transfer, freeze, make_network, model_config, refuse_other_network
 from .validation import Validation
 
-__all__ = ["TrainResult", "auto_batch", "resume", "train"]
+__all__ = ["TrainResult", "auto_batch", "check_start", "resume", "train"]
 
 TERMINATED = 128 + signal.SIGTERM
-_LOADER_ENDED = "killed by signal: Terminated"
 """Exit status of a run that the system ended."""
+_LOADER_ENDED = "killed by signal: Terminated"
 _LIGHTNING_PRECISION = {"fp32": "32-true", "fp16": "16-mixed", "bf16": "bf16-mixed"}
 
 
@@ -53,6 +54,7 @@ class TrainResult:
         best_epoch: Epoch of ``best.safetensors``.
         epochs: Epochs done.
         stalled: Whether early stopping ended it.
+        had_ended: Whether it was resumed and had nothing left to do.
         plan: What it was trained with.
     """
 
@@ -60,7 +62,24 @@ class TrainResult:
     best_epoch: int
     epochs: int
     stalled: bool
+    had_ended: bool
     plan: Plan
+
+
+def check_start(config: TrainConfig, dataset: Dataset) -> None:
+    """Refuse what a new run could not start with; looks at no picture and no label, so that it is done at once.
+
+    Raises:
+        InputError: If the run's directory holds another run.
+        CheckpointError: If the weights or the teacher do not fit.
+        BackendError: If the device or precision is not to be had.
+    """
+    RunFiles(config.out).check_free()
+    _ = choose_device(config)
+    if config.weights is not None:
+        refuse_other_network(Checkpoint.load(config.weights).meta, config)
+    if config.teacher is not None:
+        check_teacher(Checkpoint.load(config.teacher).meta, model_config(config, dataset), dataset.class_names)
 
 
 def train(
@@ -256,7 +275,14 @@ def _run(
                 ckpt_path=state,
                 weights_only=True,
             )
-    return TrainResult(files, writer.best_epoch, len(writer.rows), writer.stalled, plan)
+    return TrainResult(
+        files,
+        best_epoch=writer.best_epoch,
+        epochs=len(writer.rows),
+        stalled=writer.stalled,
+        had_ended=not writer.wrote,
+        plan=plan,
+    )
 
 
 def _labelled(dataset: Dataset, split: str) -> list[Sample]:

@@ -18,7 +18,7 @@ from .config import TrainConfig
 if TYPE_CHECKING:
     from .pretraining import PretrainConfig
 
-__all__ = ["Transfer", "freeze", "make_network", "refuse_other_network", "transfer_weights"]
+__all__ = ["Transfer", "freeze", "make_network", "model_config", "refuse_other_network", "transfer_weights"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +51,9 @@ class Transfer:
         return lines
 
 
-def make_network(config: TrainConfig, dataset: Dataset, origin: Checkpoint | None) -> tuple[YOLO12, Transfer | None]:
-    """Build the network of a run, from a checkpoint's weights where there is one; its task may be another.
-
-    Raises:
-        CheckpointError: If the checkpoint is of another scale or variant.
-    """
-    made = ModelConfig(
+def model_config(config: TrainConfig, dataset: Dataset) -> ModelConfig:
+    """Return the network of a run that starts from no weights."""
+    return ModelConfig(
         task=dataset.task,
         scale=config.scale,
         variant=config.variant,
@@ -65,6 +61,15 @@ def make_network(config: TrainConfig, dataset: Dataset, origin: Checkpoint | Non
         keypoints=dataset.keypoints,
         multi_label=dataset.multi_label,
     )
+
+
+def make_network(config: TrainConfig, dataset: Dataset, origin: Checkpoint | None) -> tuple[YOLO12, Transfer | None]:
+    """Build the network of a run, from a checkpoint's weights where there is one; its task may be another.
+
+    Raises:
+        CheckpointError: If the checkpoint is of another scale or variant.
+    """
+    made = model_config(config, dataset)
     if origin is None:
         return build_model(made), None
     meta = origin.meta

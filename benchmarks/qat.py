@@ -13,15 +13,13 @@ are the validation split's. What is in ``--out`` already is not done again.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import statistics
 import sys
 from pathlib import Path
 
 import yaml
 from commands import run_command
-from training_arms import command, environment, epoch_seconds, results_of, spread, timed
+from training_arms import command, environment, epoch_seconds, spread, timed
 
 LR = 1e-4  # that of `yolo12edge qat`
 
@@ -81,7 +79,7 @@ def main() -> None:
         if seed == 0:
             probe = arguments.out / "probe"
             train_on(arguments, probe, epochs=2, seed=seed)
-            more = round(arguments.epochs * max(1.0, epoch_seconds(results_of(folder)) / epoch_seconds(results_of(probe))))
+            more = round(arguments.epochs * max(1.0, epoch_seconds(folder) / epoch_seconds(probe)))
         folder = arguments.out / f"ptq-{seed}"
         train_on(arguments, folder, epochs=more, seed=seed)
         rows["ptq"].append(export(arguments, folder))

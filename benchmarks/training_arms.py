@@ -79,9 +79,9 @@ def results_of(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def epoch_seconds(rows: list[dict[str, str]]) -> float:
-    """Return what an epoch took, whatever else the machine did for a while."""
-    return statistics.median(float(row["seconds"]) for row in rows)
+def epoch_seconds(folder: Path) -> float:
+    """Return what an epoch of a run took, whatever else the machine did for a while."""
+    return statistics.median(float(row["seconds"]) for row in results_of(folder))
 
 
 def train(job: Job, arguments: argparse.Namespace) -> dict[str, float]:
@@ -93,7 +93,7 @@ def train(job: Job, arguments: argparse.Namespace) -> dict[str, float]:
     rows = results_of(folder)
     last = {name: 100 * float(rows[-1][f"val/{name}"]) for name in FIGURES}
     best = {f"best {name}": max(100 * float(row[f"val/{name}"]) for row in rows) for name in FIGURES}
-    return {**last, **best, "seconds": seconds, "epoch": epoch_seconds(rows), "epochs": len(rows)}
+    return {**last, **best, "seconds": seconds, "epoch": epoch_seconds(folder), "epochs": len(rows)}
 
 
 def spread(values: list[float]) -> str:
@@ -134,7 +134,7 @@ def main() -> None:
         )
         rest = ("--epochs", arguments.pretraining_epochs, "--batch", 32, "--seed", seed, "--out", folder)
         timed(folder, command("pretrain", *words, *rest), resume="pretrain")
-        return arguments.pretraining_epochs * epoch_seconds(results_of(folder))
+        return arguments.pretraining_epochs * epoch_seconds(folder)
 
     results: dict[str, list[dict[str, float]]] = {}
     with ThreadPoolExecutor(arguments.jobs) as pool:

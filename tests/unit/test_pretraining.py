@@ -36,7 +36,7 @@ from yolo12edge.training.pretraining import (
 )
 from yolo12edge.training.pretraining.arrangement import Jigsaw, Rotation, orders
 from yolo12edge.training.pretraining.backbone import fit_batch_norms
-from yolo12edge.training.pretraining.contrastive import Byol, nt_xent
+from yolo12edge.training.pretraining.contrastive import Byol, SimClr, nt_xent
 from yolo12edge.training.pretraining.loader import plain_batches
 from yolo12edge.training.pretraining.methods import METHODS
 from yolo12edge.training.pretraining.restoration import Colourisation, Inpainting
@@ -86,6 +86,16 @@ def test_contrastive_loss_is_that_of_the_paper() -> None:
     assert float(loss) == pytest.approx(-math.log(math.exp(2) / (math.exp(2) + 2)), rel=1e-5)
     assert float(accuracy) == 1
     assert float(nt_xent(views, views.flip(0), 0.5)[1]) == 0
+
+
+def test_contrast_tells_different_pictures_apart_from_the_start(backbone: Backbone) -> None:
+    """Where all views fall on one point the gradient is so small that they stay there."""
+    torch.manual_seed(0)
+    pairs = torch.randint(0, 256, (4, 1, 3, 8, 8), dtype=torch.uint8)
+    pairs = pairs.repeat_interleave(8, 3).repeat_interleave(8, 4).repeat(1, 2, 1, 1, 1)
+    found = SimClr(backbone)(backbone, pairs)
+    assert found["accuracy"] == 1
+    assert found["loss"] < 1  # chance: log 7
 
 
 def test_average_of_byol_follows_slowly_and_learns_nothing_itself(backbone: Backbone) -> None:

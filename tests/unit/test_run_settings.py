@@ -62,10 +62,18 @@ def test_file_that_says_what_cannot_be_is_refused(tmp_path: Path, text: str, sai
         read_settings(file(tmp_path, text))
 
 
-def test_resume_takes_no_other_option(tmp_path: Path) -> None:
-    result = CliRunner().invoke(app, ["train", "--resume", str(tmp_path), "--label-smoothing", "0.0"])
+@pytest.mark.parametrize(
+    ("command", "others", "said"),
+    [
+        ("train", ["--label-smoothing", "0.0"], "--label-smoothing"),
+        ("pretrain", ["--epochs", "2", "--lr", "0.1"], "--epochs, --lr"),
+        ("qat", ["n.safetensors", "--from", "n-int8"], "CHECKPOINT, --from"),
+    ],
+)
+def test_resume_takes_no_other_option(tmp_path: Path, command: str, others: list[str], said: str) -> None:
+    result = CliRunner().invoke(app, [command, "--resume", str(tmp_path), *others])
     assert isinstance(result.exception, InputError)
-    assert "--label-smoothing" in str(result.exception)
+    assert f"and {said} would change" in str(result.exception)
 
 
 def test_batch_follows_memory_and_dataset(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
 
 from ._console import console, progress
 
@@ -12,7 +15,40 @@ if TYPE_CHECKING:
     from ..training.optim import Plan
     from ..training.transfer import Transfer
 
-__all__ = ["RunDisplay", "check_labels"]
+__all__ = ["RESUME", "RunDisplay", "check_labels", "given_options"]
+
+RESUME = typer.Option(help="Continue the run of this folder with its own settings, and no other option.")
+
+
+def given_options(ctx: typer.Context, *, resume: Path | None, restart: str) -> dict[str, Any]:
+    """Return what the command line names, by parameter.
+
+    Args:
+        ctx: Of the command.
+        resume: The run that is to go on.
+        restart: How a run with other settings starts.
+
+    Raises:
+        InputError: If a run is to go on and there are other options beside.
+    """
+    given = {name: value for name, value in ctx.params.items() if _is_given(ctx, name)}
+    if resume is not None and len(given) > 1:
+        names = {
+            one.name: one.opts[0] if one.opts[0].startswith("-") else one.opts[0].upper() for one in ctx.command.params
+        }
+        others = ", ".join(names[name] for name in given if name != "resume")
+        from ..errors import InputError
+
+        raise InputError(
+            f"--resume goes on with the settings of the run, and {others} would change them",
+            remedy=f"leave {others} out, or {restart}",
+        )
+    return given
+
+
+def _is_given(ctx: typer.Context, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def check_labels(dataset: Dataset) -> None:

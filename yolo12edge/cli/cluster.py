@@ -31,7 +31,7 @@ _DEVICE = typer.Option(help="auto, cpu; with cuda each worker takes a GPU of the
 def val(
     model: Annotated[Path, _MODEL],
     *,
-    data: Annotated[Path, typer.Option(help="Dataset description (data.yaml), or a folder of classes.")],
+    data: Annotated[Path, typer.Option(help="Dataset: its description (data.yaml), or a folder of class folders.")],
     split: Annotated[str, typer.Option(help="Split to measure on.")] = "val",
     out: Annotated[Path, typer.Option(help="Folder for metrics.json.")] = Path("runs/val"),
     address: Annotated[str, _ADDRESS] = "local",

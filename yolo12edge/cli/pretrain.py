@@ -9,6 +9,7 @@ import typer
 
 from ._console import console, free_folder, progress
 from ._console import out as results
+from ._training import RESUME, given_options
 
 if TYPE_CHECKING:
     from ..data.dataset import Dataset
@@ -18,7 +19,7 @@ __all__ = ["pretrain"]
 
 
 def pretrain(
-    context: typer.Context,
+    ctx: typer.Context,
     *,
     data: Annotated[
         Path | None,
@@ -50,10 +51,7 @@ def pretrain(
     precision: Annotated[
         Literal["auto", "fp32", "fp16", "bf16"], typer.Option(help="auto: bf16 or fp16 on CUDA, fp32 elsewhere.")
     ] = "auto",
-    resume: Annotated[
-        Path | None,
-        typer.Option(help="Continue the run of this folder with its own settings; alone."),
-    ] = None,
+    resume: Annotated[Path | None, RESUME] = None,
 ) -> None:
     """Teach a backbone from pictures without labels, to start a training from.
 
@@ -66,14 +64,8 @@ def pretrain(
     from ..training.pretraining import pretrain as start_run
     from ..training.pretraining import resume as resume_run
 
+    _ = given_options(ctx, resume=resume, restart=f"start a new run with --weights {resume}/backbone.safetensors")
     if resume is not None:
-        given = [name for name in context.params if name != "resume" and _is_given(context, name)]
-        if given:
-            raise InputError(
-                f"--resume is given together with --{given[0].replace('_', '-')}",
-                expected="--resume alone: a run goes on with its own settings",
-                remedy="leave the other options out, or start a new run",
-            )
         config = PretrainConfig.read(PretrainFiles(resume).config)
     else:
         if data is None:
@@ -118,11 +110,6 @@ def pretrain(
         markup=False,
         soft_wrap=True,
     )
-
-
-def _is_given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 class _Display:

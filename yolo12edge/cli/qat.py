@@ -11,6 +11,7 @@ import typer
 
 from ._console import console, free_folder
 from ._export_steps import observed, open_float_onnx, stage
+from ._training import RESUME, RunDisplay, check_labels, given_options
 
 if TYPE_CHECKING:
     from ..artifact import Artifact
@@ -27,6 +28,7 @@ __all__ = ["qat"]
 
 
 def qat(
+    ctx: typer.Context,
     checkpoint: Annotated[Path | None, typer.Argument(help="The .safetensors checkpoint to train on.")] = None,
     *,
     start: Annotated[
@@ -34,7 +36,7 @@ def qat(
         typer.Option("--from", help="Its INT8 artifact: says what is quantized, and how."),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help="The dataset: its description, or a folder of class folders.")
+        Path | None, typer.Option(help="Dataset: its description (data.yaml), or a folder of class folders.")
     ] = None,
     calibration: Annotated[
         Path | None,
@@ -51,9 +53,7 @@ def qat(
     seed: Annotated[int, typer.Option(help="Seed of order and augmentation.")] = 0,
     workers: Annotated[int, typer.Option(help="Loader processes.")] = 2,
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"], typer.Option(help="Where to train.")] = "auto",
-    resume: Annotated[
-        Path | None, typer.Option(help="Continue the run of this folder with its own settings; no other option counts.")
-    ] = None,
+    resume: Annotated[Path | None, RESUME] = None,
 ) -> None:
     """Train a checkpoint in the arithmetic of its INT8 artifact, and learn the ranges with the weights.
 
@@ -63,6 +63,7 @@ def qat(
     """
     from ..errors import InputError
 
+    _ = given_options(ctx, resume=resume, restart="start a new run")
     if resume is None:
         missing = [
             name
@@ -72,15 +73,12 @@ def qat(
         if checkpoint is None or start is None or data is None:
             is_or_are = "is" if len(missing) == 1 else "are"
             raise InputError(f"{', '.join(missing)} {is_or_are} missing", remedy="add what is missing, or --resume RUN")
-    elif checkpoint is not None or start is not None or data is not None or calibration is not None or out is not None:
-        raise InputError("a resumed run has its own settings", remedy="give --resume RUN alone")
     from ..artifact import Artifact
     from ..checkpoint import read_metadata
     from ..data.dataset import read_dataset
     from ..training import RunFiles, TrainConfig
     from ..training import resume as resume_run
     from ..training import train as start_run
-    from ._training import RunDisplay, check_labels
 
     if resume is not None:
         config = TrainConfig.of_run(resume)

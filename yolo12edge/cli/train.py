@@ -10,7 +10,7 @@ import typer
 
 from ._console import console, free_folder, progress
 from ._console import out as results
-from ._training import RunDisplay, check_labels
+from ._training import RESUME, RunDisplay, check_labels, given_options
 from .val import accuracy_tables
 
 if TYPE_CHECKING:
@@ -82,21 +82,13 @@ def train(
     config: Annotated[
         Path | None, typer.Option(help="YAML file of settings, by their names in TrainConfig; options win over it.")
     ] = None,
-    resume: Annotated[
-        Path | None, typer.Option(help="Continue the run of this folder with its own settings, and no other option.")
-    ] = None,
+    resume: Annotated[Path | None, RESUME] = None,
 ) -> None:
     """Train a network; checks the dataset first, writes checkpoints, results and plots into --out."""
     from ..data.dataset import read_dataset
     from ..errors import InputError
 
-    given = {name: value for name, value in ctx.params.items() if _was_given(ctx, name)}
-    if resume is not None and len(given) > 1:
-        others = ", ".join(f"--{name.replace('_', '-')}" for name in given if name != "resume")
-        raise InputError(
-            f"--resume goes on with the settings of the run, and {others} would change them",
-            remedy=f"leave {others} out, or start a new run with --weights {resume}/last.safetensors",
-        )
+    given = given_options(ctx, resume=resume, restart=f"start a new run with --weights {resume}/last.safetensors")
     if resume is None and data is None and config is None:
         raise InputError("there is nothing to train on", remedy="add --data data.yaml, or --resume RUN")
     from ..nn.config import TRAITS
@@ -156,11 +148,6 @@ def train(
     elif result.stalled:
         console.print(f"Stopped early: no better result in {made.patience} epochs.")
     _finish(result, dataset)
-
-
-def _was_given(ctx: typer.Context, name: str) -> bool:
-    source = ctx.get_parameter_source(name)
-    return source is not None and source.name == "COMMANDLINE"
 
 
 def _settings(given: dict[str, Any], file: Path | None) -> dict[str, Any]:

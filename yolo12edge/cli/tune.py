@@ -28,7 +28,7 @@ _EPOCHS = 30
 def tune(
     *,
     data: Annotated[
-        Path | None, typer.Option(help="Dataset: its description (data.yaml), or a folder of classes.")
+        Path | None, typer.Option(help="Dataset: its description (data.yaml), or a folder of class folders.")
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="The run to vary: a YAML file, as `train --config` reads it.")

@@ -27,7 +27,7 @@ __all__ = ["accuracy_tables", "val"]
 def val(
     model: Annotated[Path, typer.Argument(help="Artifact directory, .onnx or .xml file or .safetensors checkpoint.")],
     *,
-    data: Annotated[Path, typer.Option(help="Dataset description (data.yaml), or a folder of classes.")],
+    data: Annotated[Path, typer.Option(help="Dataset: its description (data.yaml), or a folder of class folders.")],
     split: Annotated[str, typer.Option(help="Split to measure on.")] = "val",
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda; with TensorRT cuda:1; with OpenVINO gpu, gpu.1, npu.")

@@ -33,10 +33,8 @@ def given_options(ctx: typer.Context, *, resume: Path | None, restart: str) -> d
     """
     given = {name: value for name, value in ctx.params.items() if _is_given(ctx, name)}
     if resume is not None and len(given) > 1:
-        names = {
-            one.name: one.opts[0] if one.opts[0].startswith("-") else one.opts[0].upper() for one in ctx.command.params
-        }
-        others = ", ".join(names[name] for name in given if name != "resume")
+        named = [one for one in ctx.command.params if one.name in given and one.name != "resume"]
+        others = ", ".join(one.opts[0] if one.opts[0].startswith("-") else one.opts[0].upper() for one in named)
         from ..errors import InputError
 
         raise InputError(

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from ...errors import MissingDependencyError
 from ...reports.canvas import TRAIN
+from ...reports.formats import plural
 from ...reports.markup import Markup, Node, data_table, document, fact_list, section, tag
 from ...reports.svg import inline_svg
 from .counting import DatasetStatistics, SplitFacts
@@ -36,9 +37,9 @@ def statistics_page(statistics: DatasetStatistics, samples: Mapping[str, npt.NDA
     """
     marks = []
     if statistics.leaks:
-        marks.append(tag("li", f"{len(statistics.leaks)} groups of copies in several splits", class_="bad"))
+        marks.append(tag("li", f"{plural(len(statistics.leaks), 'group')} of copies in several splits", class_="bad"))
     if unreadable := sum(facts.unreadable for facts in statistics.splits.values()):
-        marks.append(tag("li", f"{unreadable} pictures cannot be read", class_="bad"))
+        marks.append(tag("li", f"{plural(unreadable, 'picture')} cannot be read", class_="bad"))
     tiles = [
         tag("li", tag("strong", f"{facts.images:,}"), tag("span", f"images in {split}"))
         for split, facts in statistics.splits.items()

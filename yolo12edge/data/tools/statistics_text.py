@@ -45,7 +45,8 @@ def copies_line(statistics: DatasetStatistics) -> str:
     redundant = sum(sum(map(len, group.images.values())) - 1 for group in statistics.copies)
     leaks = len(statistics.leaks)
     between = f"{plural(leaks, 'group')} of them in several splits" if leaks else "none of them in several splits"
-    return f"{plural(redundant, 'picture')} show what others show, {between}."
+    shows = "picture shows" if redundant == 1 else "pictures show"
+    return f"{redundant:,} {shows} what others show, {between}."
 
 
 def facts_of(facts: SplitFacts, *, whole: bool) -> list[tuple[str, str]]:

@@ -221,9 +221,27 @@ def test_loss_falls_where_there_is_something_to_learn(config: PretrainConfig, tm
     sky = np.linspace(200, 0, 64).repeat(64).reshape(64, 64, 1)  # bright above, dark below
     for index in range(12):
         cv2.imwrite(str(folder / f"{index:02}.png"), np.clip(sky + noise(index, 64, 64) / 8, 0, 255).astype(np.uint8))
-    records = pretrain(replace(config, data=folder, method="rotation", epochs=8, batch=6)).records
+    result = pretrain(replace(config, data=folder, method="rotation", epochs=8, batch=6))
+    assert not result.guessed
+    records = result.records
     assert records[-1].values["train/loss"] < records[0].values["train/loss"] / 3
     assert records[-1].values["train/accuracy"] > 0.9
+
+
+@pytest.mark.parametrize("method", ["simclr", "rotation"])
+def test_run_that_had_nothing_to_learn_says_so(config: PretrainConfig, tmp_path: Path, method: str) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for index in range(6):  # nothing but a file's name and one pixel differs
+        picture = np.full((64, 64, 3), 128, np.uint8)
+        picture[index, 0] = 127
+        cv2.imwrite(str(folder / f"{index:02}.png"), picture)
+    options = ["--epochs", "2", "--batch", "6", "--imgsz", "64", "--workers", "0", "--device", "cpu"]
+    out = tmp_path / "run"
+    words = ["pretrain", "--data", str(folder), "--method", method, "--out", str(out), *options]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert "learnt nothing" in result.output
 
 
 class _PowerCutError(Exception):

@@ -104,6 +104,14 @@ def pretrain(
         raise
     if probed is not None:
         display.probe_after(result.files.backbone)
+    if result.guessed:
+        console.print(
+            f"warning: the loss is that of guessing ({result.guessing:.2f}): the backbone has learnt nothing. The run "
+            "was too short, or pictures look too much alike for simclr, or have no up and down for rotation; "
+            "inpainting learns from any.",
+            style="yellow",
+            soft_wrap=True,
+        )
     console.print(
         f"Backbone: {result.files.backbone}\nNext: yolo12edge train --model {config.scale} --variant {config.variant} "
         f"--weights {result.files.backbone} --data data.yaml",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import ClassVar
 
@@ -74,6 +75,11 @@ class Jigsaw(Pretext):
             tiles.append(chw(whole[top : top + side, left : left + side]))
         return np.stack(tiles), np.array(order)
 
+    @classmethod
+    def guessing(cls, batch: int) -> float:
+        """It may be any order."""
+        return math.log(cls.orders)
+
     def forward(self, backbone: Backbone, *views: Tensor) -> dict[str, Tensor]:
         """Tell the order of tiles (B, 9, 3, t, t)."""
         tiles, order = views
@@ -102,6 +108,11 @@ class Rotation(Pretext):
     def views(cls, image: Image, size: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.generic], ...]:
         """Return a part of the picture, (3, size, size)."""
         return (chw(crop_and_flip(image, size, rng, least=0.3)),)
+
+    @classmethod
+    def guessing(cls, batch: int) -> float:
+        """It may be any quarter."""
+        return math.log(4)
 
     def forward(self, backbone: Backbone, *views: Tensor) -> dict[str, Tensor]:
         """Tell the rotations of images (B, 3, S, S)."""

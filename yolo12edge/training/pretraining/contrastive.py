@@ -66,6 +66,11 @@ class SimClr(_TwoViews):
         super().__init__()
         self.project = nn.Sequential(projector(backbone.widths[2], _HIDDEN, _OUT), nn.BatchNorm1d(_OUT, affine=False))
 
+    @classmethod
+    def guessing(cls, batch: int) -> float:
+        """Any other view may be the partner."""
+        return math.log(2 * batch - 1)
+
     def forward(self, backbone: Backbone, *views: Tensor) -> dict[str, Tensor]:
         """Compare the pairs of a batch (B, 2, 3, S, S)."""
         (pairs,) = views

@@ -46,6 +46,11 @@ class Pretext(nn.Module):
             A scalar for each of ``parts``.
         """
 
+    @classmethod
+    def guessing(cls, batch: int) -> float | None:
+        """Return the loss of a network that guesses in a batch of so many pictures; None where there is no such."""
+        return None
+
     def after_step(self, backbone: Backbone, progress: float) -> None:
         """Follow a step of the optimizer.
 

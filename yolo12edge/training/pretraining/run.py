@@ -32,6 +32,7 @@ __all__ = ["PretrainResult", "pretrain", "resume", "start_backbone"]
 
 _CLIP_NORM = 5.0
 _SHOWN = 8
+_GUESSED = 0.97  # of the loss of guessing
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +43,18 @@ class PretrainResult:
         files: Its files.
         records: Its epochs.
         pictures: What it learnt from.
+        guessing: The loss of a network that guesses; None where the method has no such.
     """
 
     files: PretrainFiles
     records: list[PretrainRecord]
     pictures: Pictures
+    guessing: float | None
+
+    @property
+    def guessed(self) -> bool:
+        """Whether the last epoch was hardly better than guessing: then the backbone has learnt nothing."""
+        return self.guessing is not None and self.records[-1].values["train/loss"] > _GUESSED * self.guessing
 
 
 def pretrain(
@@ -184,7 +192,7 @@ def _run(
         with interruptible(trainer):
             trainer.fit(module.train(), loader, ckpt_path=files.state if resumed else None, weights_only=True)
     records = [PretrainRecord(int(row["epoch"]), row) for row in writer.rows]
-    return PretrainResult(files, records, pictures)
+    return PretrainResult(files, records, pictures, pretext.guessing(min(config.batch, len(views))))
 
 
 def _draw_views(views: ViewDataset, out: Path) -> None:

@@ -51,8 +51,9 @@ class _TwoViews(Pretext):
 class SimClr(_TwoViews):
     """A view is told from all others of the batch by its partner (arXiv:2002.05709).
 
-    What is compared goes through a batch norm, as in the authors' program: without it all views fall on one point in
-    the first steps, where the gradient is so small that they stay there.
+    In the first steps the loss falls fastest where all views become one, and there the gradient is so small that they
+    stay it. Two norms keep them apart: of what is compared over the batch, as in the authors' program, and of each
+    picture's features, for else one picture far from all others takes the whole variance of the batch.
 
     Args:
         backbone: What is pretrained.
@@ -64,7 +65,12 @@ class SimClr(_TwoViews):
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
-        self.project = nn.Sequential(projector(backbone.widths[2], _HIDDEN, _OUT), nn.BatchNorm1d(_OUT, affine=False))
+        width = backbone.widths[2]
+        self.project = nn.Sequential(
+            nn.LayerNorm(width, elementwise_affine=False),
+            projector(width, _HIDDEN, _OUT),
+            nn.BatchNorm1d(_OUT, affine=False),
+        )
 
     @classmethod
     def guessing(cls, batch: int) -> float:

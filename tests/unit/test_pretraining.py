@@ -98,6 +98,14 @@ def test_contrast_tells_different_pictures_apart_from_the_start(backbone: Backbo
     assert found["loss"] < 1  # chance: log 7
 
 
+def test_one_picture_far_from_all_others_does_not_hide_them(backbone: Backbone) -> None:
+    torch.manual_seed(0)
+    features = torch.randn(16, backbone.widths[2])
+    features[0] *= 1e4
+    rows = torch.nn.functional.normalize(SimClr(backbone).project(features)[1:], dim=1)
+    assert (rows @ rows.T).mean() < 0.5  # 1: all the same
+
+
 def test_average_of_byol_follows_slowly_and_learns_nothing_itself(backbone: Backbone) -> None:
     method = Byol(backbone)
     assert not any(parameter.requires_grad for parameter in method.average.parameters())

@@ -79,9 +79,11 @@ def qat(
     from ..training import RunFiles, TrainConfig
     from ..training import resume as resume_run
     from ..training import train as start_run
+    from ..training.trainer import check_start
 
     if resume is not None:
         config = TrainConfig.of_run(resume)
+        dataset = read_dataset(config.data, task=config.task)
         form = _resumed(RunFiles(resume).last)
         run = partial(resume_run, resume)
     else:
@@ -89,7 +91,6 @@ def qat(
         assert start is not None
         assert data is not None
         folder = free_folder(Path("runs/qat")) if out is None else out
-        RunFiles(folder).check_free()  # before calibration writes there
         meta = read_metadata(checkpoint)
         artifact = Artifact.load(start)
         config = TrainConfig(
@@ -112,9 +113,10 @@ def qat(
             device=device,
             precision="fp32",  # half precision is coarser than what is to be learned
         )
+        dataset = read_dataset(config.data, task=config.task)
+        check_start(config, dataset)  # before calibration, which takes long and writes there
         form = _begin(checkpoint, artifact, data, folder, calibration)
         run = partial(start_run, config)
-    dataset = read_dataset(config.data, task=config.task)
     check_labels(dataset)
     try:
         with RunDisplay(config) as display:

@@ -16,7 +16,7 @@ from typing import Any, cast
 import lightning as L
 import torch
 
-from ..checkpoint import Checkpoint, meta_of
+from ..checkpoint import Checkpoint, meta_of, read_header
 from ..data.dataset import Dataset, Sample, read_dataset
 from ..data.loader import EpochSampler, PictureDataset, train_loader, val_loader
 from ..errors import BackendError, DatasetError, InputError
@@ -77,9 +77,9 @@ def check_start(config: TrainConfig, dataset: Dataset) -> None:
     RunFiles(config.out).check_free()
     _ = choose_device(config)
     if config.weights is not None:
-        refuse_other_network(Checkpoint.load(config.weights).meta, config)
+        refuse_other_network(read_header(config.weights).meta, config)
     if config.teacher is not None:
-        check_teacher(Checkpoint.load(config.teacher).meta, model_config(config, dataset), dataset.class_names)
+        check_teacher(read_header(config.teacher).meta, model_config(config, dataset), dataset.class_names)
 
 
 def train(

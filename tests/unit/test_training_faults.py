@@ -170,7 +170,6 @@ def test_signal_to_end_is_obeyed_in_order(config: TrainConfig, whole: Path) -> N
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from types import SimpleNamespace
 import lightning
 from yolo12edge.training import resume
 

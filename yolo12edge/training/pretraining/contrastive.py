@@ -61,7 +61,7 @@ class SimClr(_TwoViews):
 
     parts: ClassVar[tuple[str, ...]] = ("loss", "accuracy")
     temperature: ClassVar[float] = 0.5
-    """The paper's for small batches and short runs, appendix B.9; at 0.2 runs of a few hundred steps learnt nothing."""
+    """The paper's for small batches and short runs, appendix B.9."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
